@@ -1,0 +1,33 @@
+"""The one way into the core for everything around it.
+
+Every tool takes its modules from `load_core`, so that it also runs a learner's own package. One
+core a process: comparing two takes two processes.
+"""
+
+import importlib
+import sys
+from pathlib import Path
+from typing import Any
+
+
+class Core:
+    """A core's modules by name, imported when first asked for: `core.model.GPT`.
+
+    Asking for `config` or `tokenizer` does not import torch, which takes seconds.
+    """
+
+    def __init__(self, package: str) -> None:
+        self.package = package
+
+    def __getattr__(self, module: str) -> Any:
+        if module.startswith("_"):
+            raise AttributeError(module)
+        return importlib.import_module(f"{self.package}.{module}")
+
+
+def load_core(path: Path | None = None) -> Core:
+    """This project's core, or the package in the folder `path`, such as a learner's my-gpt/gpt."""
+    if path is None:
+        return Core("buildgpt.gpt")
+    sys.path.insert(0, str(path.resolve().parent))
+    return Core(path.name)

@@ -1,0 +1,287 @@
+"""Recipes: frozen dataclasses, read from TOML, changed by `key=value`, written back in full."""
+
+import dataclasses
+import difflib
+import json
+import math
+import os
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+
+class UserError(Exception):
+    """Something the user can mend, in one sentence: what, where, what to do."""
+
+    exit_status = 1
+
+
+class UsageError(UserError):
+    """The words were wrong: a recipe, an option, a name. Nothing has been started."""
+
+    exit_status = 2
+
+
+# Radford et al. 2019, table 2 (as corrected in OpenAI's released checkpoints).
+SIZES = {
+    "124M": {"layers": 12, "heads": 12, "width": 768},
+    "355M": {"layers": 24, "heads": 16, "width": 1024},
+    "774M": {"layers": 36, "heads": 20, "width": 1280},
+    "1558M": {"layers": 48, "heads": 25, "width": 1600},
+}
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The shape of a GPT-2. In a recipe, `size = "124M"` stands for layers, heads and width."""
+
+    layers: int = 12
+    heads: int = 12
+    width: int = 768
+    context: int = 1024
+    vocab_size: int = 0  # 0: the tokenizer's
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("layers", "heads", "width", "context"):
+            require(getattr(self, name) >= 1, f"model.{name} must be at least 1")
+        require(
+            self.width % self.heads == 0,
+            f"model.heads = {self.heads} does not divide model.width = {self.width};"
+            f" nearest that does: {nearest_divisor(self.width, self.heads)}",
+        )
+        require(0 <= self.dropout < 1, "model.dropout must be at least 0 and below 1")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which shards to read. `tokenizer` names one for a folder that has no manifest."""
+
+    path: str = ""
+    tokenizer: str = ""
+    val_tokens: int = 0  # 0: the whole validation split
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How long, how fast, how often. 0 switches a limit or a period off."""
+
+    steps: int = 1000
+    max_seconds: float = 0.0
+    tokens_per_step: int = 524288
+    micro_batch: int = 8  # sequences that go through the model at once, on each rank
+    seed: int = 1337
+    init_from: str = ""
+    lr: float = 6e-4
+    warmup_steps: int = 100
+    schedule: str = "cosine"
+    final_lr: float = 0.1  # as a share of lr
+    decay_share: float = 0.2  # of the steps, for schedule = "wsd"
+    weight_decay: float = 0.1
+    beta1: float = 0.9
+    beta2: float = 0.95
+    grad_clip: float = 1.0
+    log_every: int = 10
+    eval_every: int = 250
+    checkpoint_every: int = 1000
+    keep_checkpoints: int = 2
+    on_nonfinite: str = "stop"
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "tokens_per_step", "micro_batch", "log_every", "keep_checkpoints"):
+            require(getattr(self, name) >= 1, f"train.{name} must be at least 1")
+        require(self.lr > 0, "train.lr must be above 0")
+        require(0 < self.decay_share <= 1, "train.decay_share must be above 0 and at most 1")
+        require_choice("train.schedule", self.schedule, ("cosine", "wsd"))
+        require_choice("train.on_nonfinite", self.on_nonfinite, ("stop", "skip"))
+
+
+@dataclass(frozen=True)
+class RuntimeConfig:
+    """Where to compute. "auto" takes the best that this machine has."""
+
+    device: str = "auto"
+    dtype: str = "auto"
+    compile: str = "auto"
+
+    def __post_init__(self) -> None:
+        require_choice("runtime.dtype", self.dtype, ("auto", "bf16", "fp16", "fp32"))
+        require_choice("runtime.compile", self.compile, ("auto", "on", "off"))
+
+
+@dataclass(frozen=True)
+class SampleConfig:
+    """The same prompt continued while the model trains: at these steps, and every so many."""
+
+    prompt: str = ""
+    at: tuple[int, ...] = ()
+    every: int = 0
+    max_tokens: int = 100
+    temperature: float = 0.8
+    top_k: int = 0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides a run."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+    sample: SampleConfig = field(default_factory=SampleConfig)
+
+    def __post_init__(self) -> None:
+        per_step, context = self.train.tokens_per_step, self.model.context
+        require(
+            per_step % context == 0,
+            f"train.tokens_per_step = {per_step} is not a multiple of model.context = {context};"
+            f" nearest that is: {max(1, round(per_step / context)) * context}",
+        )
+
+
+def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
+    """Read a TOML file, apply overrides such as `train.steps=20`, fill in the defaults.
+
+    Raises UsageError for a missing file, bad TOML, an unknown key or a value that does not fit.
+    """
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"cannot read the recipe {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not TOML: {error}") from None
+    return build_recipe(tables, str(path), overrides)
+
+
+def build_recipe(tables: dict, source: str, overrides: list[str] | None = None) -> Recipe:
+    """Turn nested tables into a Recipe; `source` is named in the errors."""
+    tables = {name: dict(part) if isinstance(part, dict) else part for name, part in tables.items()}
+    for override in overrides or []:
+        section, key, value = parse_override(override)
+        check_key(f"{section}.{key}", "--set")
+        tables.setdefault(section, {})[key] = value
+    expand_size(tables)
+    for key in dotted_keys(tables):
+        check_key(key, source)
+    sections = {}
+    for part in dataclasses.fields(Recipe):
+        values = tables.get(part.name, {})
+        typed = {
+            f.name: fit(f, values[f.name], part.name)
+            for f in section_fields(part.name)
+            if f.name in values
+        }
+        sections[part.name] = part.type(**typed)
+    return Recipe(**sections)
+
+
+def parse_override(text: str) -> tuple[str, str, Any]:
+    """'train.lr=1e-3' -> ('train', 'lr', 0.001). What is no TOML value is a string."""
+    name, equals, value = text.partition("=")
+    section, dot, key = name.strip().partition(".")
+    if not (equals and dot and key):
+        raise UsageError(f"--set {text}: write it as section.key=value, such as train.steps=20")
+    try:
+        return section, key, tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return section, key, value.strip()
+
+
+def expand_size(tables: dict) -> None:
+    """Replace `model.size` by the layers, heads and width it stands for; explicit keys win."""
+    model = tables.get("model", {})
+    if isinstance(model, dict) and "size" in model:
+        size = model.pop("size")
+        require_choice("model.size", size, tuple(SIZES))
+        tables["model"] = SIZES[size] | model
+
+
+def section_fields(section: str) -> tuple[dataclasses.Field, ...]:
+    """The fields of one section, such as "train"."""
+    kinds: dict[str, Any] = {part.name: part.type for part in dataclasses.fields(Recipe)}
+    return dataclasses.fields(kinds[section])
+
+
+def dotted_keys(tables: dict) -> Iterator[str]:
+    """All keys of nested tables: "train.steps", ..."""
+    for section, values in tables.items():
+        if isinstance(values, dict) and values:
+            yield from (f"{section}.{key}" for key in values)
+        else:
+            yield section
+
+
+def known_keys() -> list[str]:
+    """Every key that a recipe may hold."""
+    sections = [part.name for part in dataclasses.fields(Recipe)]
+    return ["model.size", *(f"{s}.{f.name}" for s in sections for f in section_fields(s))]
+
+
+def check_key(key: str, source: str) -> None:
+    """Raise UsageError for an unknown key, naming the nearest known one."""
+    known = known_keys()
+    if key not in known and key not in {k.partition(".")[0] for k in known}:
+        nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.0)[0]
+        raise UsageError(f"{source}: unknown key '{key}'; the nearest known one is '{nearest}'")
+
+
+def fit(target: dataclasses.Field, value: Any, section: str) -> Any:
+    """Check a TOML value against a field's type; an int is taken for a float."""
+    wanted: Any = target.type
+    if wanted is float and type(value) is int:
+        value = float(value)
+    if get_origin(wanted) is tuple and isinstance(value, list):
+        good, value = all(type(v) is get_args(wanted)[0] for v in value), tuple(value)
+    else:
+        good = type(value) is wanted
+    if wanted is float and good:
+        good = math.isfinite(value)
+    name = "list of integers" if get_origin(wanted) else wanted.__name__
+    require(good, f"{section}.{target.name} = {value!r} is not a {name}")
+    return value
+
+
+def to_toml(recipe: Recipe) -> str:
+    """The whole recipe as TOML; `load_recipe` of it gives the same recipe back."""
+    lines = []
+    for section, values in dataclasses.asdict(recipe).items():
+        lines += [f"[{section}]", *(f"{k} = {toml_value(v)}" for k, v in values.items()), ""]
+    return "\n".join(lines)
+
+
+def toml_value(value: Any) -> str:
+    """One value as TOML. JSON writes the same, but for one control character it leaves bare."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def require(condition: bool, sentence: str) -> None:
+    """Raise UsageError(sentence) unless the condition holds."""
+    if not condition:
+        raise UsageError(sentence)
+
+
+def require_choice(key: str, value: str, choices: tuple[str, ...]) -> None:
+    """Raise UsageError unless the value is one of the choices."""
+    require(value in choices, f"{key} = {value!r} is not one of: {', '.join(choices)}")
+
+
+def nearest_divisor(whole: int, wanted: int) -> int:
+    """The divisor of `whole` that is nearest to `wanted`; the smaller one of two."""
+    divisors = (d for d in range(1, whole + 1) if whole % d == 0)
+    return min(divisors, key=lambda d: (abs(d - wanted), d))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a small file whole or not at all: beside it first, onto the disk, then renamed."""
+    temporary = path.with_name(f".{path.name}.tmp{os.getpid()}")
+    try:
+        with temporary.open("w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

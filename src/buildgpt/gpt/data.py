@@ -1,0 +1,234 @@
+"""Ids to shards on disk, and from there to batches (x, y), by pure arithmetic from the step.
+
+Shapes: B sequences, T tokens of context. The stream of a split is all its shards in name order,
+as one sequence of tokens; sequence i is tokens [i*T, i*T + T], T inputs and their T targets.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .config import DataConfig, UserError, require, write_text
+from .tokenizer import Tokenizer, build_tokenizer
+
+# The layout of llm.c's and build-nanogpt's successors' public shards: 256 little-endian int32,
+# of which three are used, then the tokens as little-endian uint16.
+MAGIC, VERSION, HEADER_BYTES = 20240520, 1, 256 * 4
+TOKEN = np.dtype("<u2")
+LARGEST_VOCABULARY = 65536
+SPLITS = ("train", "val")
+
+
+def header(tokens: int) -> bytes:
+    """The first 1024 bytes of a shard."""
+    return np.array([MAGIC, VERSION, tokens] + [0] * 253, dtype="<i4").tobytes()
+
+
+def open_shard(path: Path) -> np.ndarray:
+    """Map a shard's tokens, uint16, without reading them; UserError if it is foreign or cut."""
+    try:
+        first = np.fromfile(path, dtype="<i4", count=3)
+        size = path.stat().st_size
+    except OSError as error:
+        raise UserError(f"cannot read the shard {path}: {error.strerror}") from None
+    if size < HEADER_BYTES or first[0] != MAGIC or first[1] != VERSION:
+        raise UserError(f"{path} is not a shard of tokens; make shards with: buildgpt prepare")
+    tokens = int(first[2])
+    if size != HEADER_BYTES + tokens * TOKEN.itemsize:
+        held = (size - HEADER_BYTES) / TOKEN.itemsize
+        raise UserError(f"{path} promises {tokens:,} tokens but holds {held:,.0f}; make it again")
+    if tokens == 0:
+        return np.empty(0, TOKEN)  # nothing cannot be mapped
+    return np.memmap(path, dtype=TOKEN, mode="r", offset=HEADER_BYTES, shape=(tokens,))
+
+
+class ShardWriter:
+    """Write the tokens of one split into shards of a given size; each appears whole or not at all.
+
+    `shards` lists what is finished, as the manifest wants it.
+    """
+
+    def __init__(self, folder: Path, split: str, shard_tokens: int = 100_000_000) -> None:
+        self.folder, self.split, self.shard_tokens = folder, split, shard_tokens
+        self.shards: list[dict[str, Any]] = []
+        self.buffer: list[np.ndarray] = []
+        self.buffered = 0
+        self.documents = 0
+
+    def add(self, ids: Sequence[int] | np.ndarray) -> None:
+        """Append one document's ids; it may cross into the next shard."""
+        self.documents += 1
+        tokens = np.asarray(ids, dtype=TOKEN)
+        while self.buffered + len(tokens) >= self.shard_tokens:
+            room = self.shard_tokens - self.buffered
+            self.buffer.append(tokens[:room])
+            tokens = tokens[room:]
+            self.flush()
+        self.buffer.append(tokens)
+        self.buffered += len(tokens)
+
+    def flush(self) -> None:
+        """Write what is buffered as one shard: beside it first, onto the disk, then renamed."""
+        tokens = np.concatenate(self.buffer) if self.buffer else np.empty(0, TOKEN)
+        path = self.folder / f"{self.folder.name}_{self.split}_{len(self.shards):06d}.bin"
+        temporary = path.with_suffix(".tmp")
+        data = header(len(tokens)) + tokens.tobytes()
+        try:
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        digest = hashlib.sha256(data).hexdigest()
+        self.shards.append({"file": path.name, "tokens": len(tokens), "sha256": digest})
+        self.buffer, self.buffered = [], 0
+
+    def close(self) -> dict[str, Any]:
+        """Write the last shard; returns this split's part of the manifest."""
+        if self.buffered or not self.shards:
+            self.flush()
+        total = sum(shard["tokens"] for shard in self.shards)
+        return {"tokens": total, "documents": self.documents, "shards": self.shards}
+
+
+def write_manifest(folder: Path, tokenizer: Tokenizer, splits: dict[str, Any], **more: Any) -> None:
+    """Written last: a folder of shards without a manifest of ours was not finished."""
+    described = {"tokenizer": tokenizer.to_dict(), "vocab_size": tokenizer.vocab_size}
+    write_text(folder / "manifest.json", json.dumps(described | {"splits": splits} | more) + "\n")
+
+
+class Stream:
+    """The shards of one split, in name order, as one sequence of tokens."""
+
+    def __init__(self, paths: Sequence[Path], vocab_size: int) -> None:
+        self.paths, self.vocab_size = list(paths), vocab_size
+        self.shards = [open_shard(path) for path in paths]
+        self.ends = np.cumsum([len(shard) for shard in self.shards], dtype=np.int64)
+
+    def __len__(self) -> int:
+        """How many tokens there are."""
+        return int(self.ends[-1]) if len(self.ends) else 0
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Tokens [start, stop), uint16, across the ends of shards; UserError if one is too large."""
+        parts = []
+        while start < stop:
+            index = int(np.searchsorted(self.ends, start, side="right"))
+            base = int(self.ends[index]) - len(self.shards[index])
+            end = min(stop, int(self.ends[index]))
+            parts.append(self.shards[index][start - base : end - base])
+            self.check(parts[-1], self.paths[index])
+            start = end
+        return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, TOKEN), *parts])
+
+    def check(self, tokens: np.ndarray, path: Path) -> None:
+        """Refuse ids that the tokenizer does not have: these shards were made with another one."""
+        if tokens.max() >= self.vocab_size:
+            raise UserError(
+                f"{path} holds the id {tokens.max()}, outside the vocabulary of {self.vocab_size};"
+                " it was made with another tokenizer"
+            )
+
+
+class Batches:
+    """(x, y) for any stretch of the endless order: epoch after epoch, each one reshuffled.
+
+    What a position of the order holds depends on the stream, T and the seed alone. So every
+    rank and every restart finds its sequences by arithmetic, and each is read once an epoch.
+    The tokens after the last whole sequence are never read; `dropped` counts them.
+    """
+
+    def __init__(self, stream: Stream, context: int, seed: int) -> None:
+        self.stream, self.context, self.seed = stream, context, seed
+        self.sequences = (len(stream) - 1) // context
+        self.dropped = len(stream) - 1 - self.sequences * context
+        self.orders: dict[int, np.ndarray] = {}
+        if self.sequences < 1:
+            raise UserError(
+                f"the training split holds {len(stream):,} tokens, fewer than the {context + 1:,} of"
+                " one sequence; give more text or a smaller model.context"
+            )
+
+    def order(self, epoch: int) -> np.ndarray:
+        """A permutation of the sequences. RandomState: numpy promises never to change its stream."""
+        if epoch not in self.orders:
+            shuffled = np.random.RandomState([self.seed, epoch]).permutation(self.sequences)
+            self.orders = {epoch: shuffled}
+        return self.orders[epoch]
+
+    def sequence(self, position: int) -> int:
+        """Which sequence stands at a position of the endless order."""
+        epoch, index = divmod(position, self.sequences)
+        return int(self.order(epoch)[index])
+
+    def __call__(self, first: int, count: int) -> tuple[Tensor, Tensor]:
+        """Positions [first, first + count): inputs and targets, both (count, T) int64."""
+        starts = [self.sequence(p) * self.context for p in range(first, first + count)]
+        tokens = np.stack([self.stream.read(s, s + self.context + 1) for s in starts])
+        both = torch.from_numpy(tokens.astype(np.int64))
+        return both[:, :-1], both[:, 1:]  # the target of each token is the token after it
+
+
+class Corpus:
+    """A folder of shards: the tokenizer that made them and a stream for each split."""
+
+    def __init__(self, config: DataConfig) -> None:
+        self.folder = Path(config.path)
+        require(config.path != "", "data.path is empty; make shards with: buildgpt prepare FILES")
+        require(
+            self.folder.is_dir(),
+            f"data.path = {config.path!r} is no folder; make one with: buildgpt prepare FILES"
+            f" --out {config.path}",
+        )
+        self.manifest = read_manifest(self.folder)
+        self.tokenizer = self.find_tokenizer(config)
+        self.train, self.val = (self.stream(split) for split in SPLITS)
+        self.val_tokens = min(config.val_tokens or len(self.val), len(self.val))
+
+    def find_tokenizer(self, config: DataConfig) -> Tokenizer:
+        """The manifest's; for public shards, which have none, the one that the recipe names."""
+        if self.manifest:
+            return build_tokenizer(self.manifest["tokenizer"])
+        require(
+            config.tokenizer in ("byte", "gpt2"),
+            f"{self.folder} has no manifest.json to name its tokenizer;"
+            ' set data.tokenizer = "gpt2" for shards made with GPT-2\'s',
+        )
+        return build_tokenizer({"kind": config.tokenizer})
+
+    def stream(self, split: str) -> Stream:
+        """The split's shards, which must be those of the manifest where there is one."""
+        paths = sorted(self.folder.glob(f"*{split}*.bin"))
+        if self.manifest:
+            listed = self.manifest["splits"][split]["shards"]
+            paths = [self.folder / shard["file"] for shard in listed]
+        if not paths:
+            raise UserError(f"{self.folder} holds no shard of the split {split!r} (*{split}*.bin)")
+        stream = Stream(paths, self.tokenizer.vocab_size)
+        if self.manifest and [len(s) for s in stream.shards] != [s["tokens"] for s in listed]:
+            raise UserError(
+                f"{self.folder}/manifest.json disagrees with its shards; make them again"
+            )
+        return stream
+
+
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    """The folder's manifest.json, None if it has none; UserError if it is damaged."""
+    path = folder / "manifest.json"
+    if not path.exists():
+        return None
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        assert manifest["tokenizer"] and all(manifest["splits"][s]["shards"] for s in SPLITS)
+    except (ValueError, KeyError, TypeError, AssertionError):
+        raise UserError(f"{path} is damaged; make the shards again") from None
+    return manifest

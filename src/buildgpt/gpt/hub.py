@@ -1,0 +1,207 @@
+"""Hugging Face GPT-2 folders, in and out. Safetensors only: a pickle is never opened.
+
+Reads and writes local folders; whoever wants to download does so before.
+"""
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from .checkpoint import load_weights, save_tensors
+from .config import ModelConfig, UserError, write_text
+from .model import GPT
+from .tokenizer import GPT2Tokenizer, Tokenizer, load_tokenizer
+
+# Our name of a module -> theirs. In a block, {} is its number.
+NAMES = {
+    "token_embedding": "wte",
+    "position_embedding": "wpe",
+    "norm": "ln_f",
+    "blocks.{}.attention_norm": "h.{}.ln_1",
+    "blocks.{}.attention.qkv": "h.{}.attn.c_attn",
+    "blocks.{}.attention.out": "h.{}.attn.c_proj",
+    "blocks.{}.mlp_norm": "h.{}.ln_2",
+    "blocks.{}.mlp.up": "h.{}.mlp.c_fc",
+    "blocks.{}.mlp.out": "h.{}.mlp.c_proj",
+}
+
+# What must be so in their config.json for the weights to mean what ours do.
+FIXED: dict[str, Any] = {
+    "model_type": "gpt2",
+    "activation_function": "gelu_new",
+    "layer_norm_epsilon": 1e-5,
+    "scale_attn_weights": True,
+    "scale_attn_by_inverse_layer_idx": False,
+    "reorder_and_upcast_attn": False,
+    "tie_word_embeddings": True,
+    "add_cross_attention": False,
+}
+
+# Our tokenizer beside theirs, under a name that no other program takes for its own.
+OUR_TOKENIZER = "buildgpt_tokenizer.json"
+
+
+def import_folder(folder: Path) -> tuple[GPT, Tokenizer]:
+    """A model, fp32 on the CPU, and its tokenizer from a Hugging Face GPT-2 folder.
+
+    Raises UserError for another architecture, for weights that are only there as a pickle, and
+    for tensors with other names or shapes.
+    """
+    config = read_config(folder)
+    tokenizer = import_tokenizer(folder, config.vocab_size)
+    model = GPT(config)
+    load_weights(model, from_hugging_face(read_weights(folder), model), str(folder))
+    return model.eval(), tokenizer
+
+
+def read_config(folder: Path) -> ModelConfig:
+    """Their config.json as ours; UserError where it describes anything but a GPT-2."""
+    try:
+        theirs = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        found = {"model_type": None} | {k: v for k, v in theirs.items() if k in FIXED}
+        for key, value in found.items():
+            if value != FIXED[key]:
+                raise UserError(f"{folder} is no GPT-2 that fits: its {key} is {value!r}")
+        if theirs.get("n_inner") not in (None, 4 * theirs["n_embd"]):
+            raise UserError(f"{folder} is no GPT-2 that fits: its n_inner is {theirs['n_inner']}")
+        return ModelConfig(
+            layers=theirs["n_layer"],
+            heads=theirs["n_head"],
+            width=theirs["n_embd"],
+            context=theirs["n_positions"],
+            vocab_size=theirs["vocab_size"],
+        )
+    except OSError:
+        raise UserError(f"{folder} is no Hugging Face folder: it has no config.json") from None
+    except (ValueError, TypeError, AttributeError, KeyError):
+        raise UserError(f"{folder}/config.json is damaged or describes no GPT-2") from None
+
+
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """Their tensors from model.safetensors, in fp32; never from a pickle."""
+    path = folder / "model.safetensors"
+    if not path.exists():
+        pickles = sorted(p.name for p in folder.glob("*.bin")) or ["no weights"]
+        raise UserError(
+            f"{folder} has no model.safetensors, only {pickles[0]}; pickles are not opened here,"
+            " as they can run any program: convert it with safetensors first"
+        )
+    try:
+        return {name: tensor.float() for name, tensor in load_file(path).items()}
+    except SafetensorError as error:
+        raise UserError(f"{path} is damaged: {error}") from None
+
+
+def our_names(model: GPT) -> dict[str, str]:
+    """Our tensor names -> theirs: "blocks.3.mlp.up.bias" -> "h.3.mlp.c_fc.bias"."""
+    names = {}
+    for ours in model.state_dict():
+        module, _, kind = ours.rpartition(".")
+        number = module.split(".")[1] if module.startswith("blocks.") else ""
+        pattern = module.replace(f".{number}.", ".{}.", 1) if number else module
+        names[ours] = f"{NAMES[pattern].format(number)}.{kind}"
+    return names
+
+
+def is_transposed(name: str) -> bool:
+    """Their Conv1D keeps the weights of a linear layer as (in, out), ours as (out, in)."""
+    return name.endswith((".qkv.weight", ".out.weight", ".up.weight"))
+
+
+def from_hugging_face(theirs: dict[str, Tensor], model: GPT) -> dict[str, Tensor]:
+    """Their tensors under our names, turned and with the vocabulary widened as `model` has it."""
+    theirs = {name.removeprefix("transformer."): tensor for name, tensor in theirs.items()}
+    if "lm_head.weight" in theirs and not torch.equal(
+        theirs["lm_head.weight"], theirs["wte.weight"]
+    ):
+        raise UserError("this model's head is not tied to its embedding, so it is no GPT-2")
+    # Old files keep each layer's triangular mask beside the weights.
+    ignored = ("lm_head.weight", ".attn.bias", ".attn.masked_bias")
+    names = {their: our for our, their in our_names(model).items()}
+    ours = {}
+    for name, tensor in theirs.items():
+        if not name.endswith(ignored):
+            ours[names.get(name, name)] = tensor
+    ours = {name: t.t().contiguous() if is_transposed(name) else t for name, t in ours.items()}
+    embedding = ours.get("token_embedding.weight")
+    if embedding is not None and embedding.shape[0] == model.config.vocab_size:
+        padded = torch.zeros_like(model.token_embedding.weight)
+        padded[: embedding.shape[0]] = embedding
+        ours["token_embedding.weight"] = padded.detach()
+    return ours
+
+
+def to_hugging_face(model: GPT) -> dict[str, Tensor]:
+    """Our weights under their names, with the true vocabulary."""
+    weights = model.state_dict()
+    weights["token_embedding.weight"] = weights["token_embedding.weight"][: model.config.vocab_size]
+    return {
+        f"transformer.{their}": weights[our].t() if is_transposed(our) else weights[our]
+        for our, their in our_names(model).items()
+    }
+
+
+def import_tokenizer(folder: Path, vocab_size: int) -> Tokenizer:
+    """Ours if the folder came from here, else GPT-2's; UserError where neither fits."""
+    ours = folder / OUR_TOKENIZER
+    tokenizer = load_tokenizer(ours) if ours.exists() else GPT2Tokenizer()
+    if tokenizer.vocab_size != vocab_size:
+        raise UserError(
+            f"{folder} has a vocabulary of {vocab_size}, its tokenizer {tokenizer.vocab_size};"
+            " only GPT-2's own tokenizer can be imported"
+        )
+    return tokenizer
+
+
+def export_folder(model: GPT, tokenizer: Tokenizer, folder: Path) -> None:
+    """Write a folder that `transformers` opens without this project.
+
+    GPT-2's tokenizer goes along in their format. For any other, which they have no format for,
+    only our own file does, and ids have to be made here. Raises UserError if the folder exists.
+    """
+    if folder.exists():
+        raise UserError(f"{folder} exists already; choose another folder")
+    temporary = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        temporary.mkdir(parents=True)
+        save_tensors(temporary / "model.safetensors", to_hugging_face(model), {"format": "pt"})
+        write_text(temporary / "config.json", json.dumps(their_config(model, tokenizer), indent=2))
+        tokenizer.save(temporary / OUR_TOKENIZER)
+        if isinstance(tokenizer, GPT2Tokenizer):
+            export_gpt2_tokenizer(tokenizer, temporary, model.config.context)
+        temporary.replace(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def their_config(model: GPT, tokenizer: Tokenizer) -> dict[str, Any]:
+    """A config.json for `transformers`."""
+    config = dataclasses.asdict(model.config)
+    theirs = {"layers": "n_layer", "heads": "n_head", "width": "n_embd", "context": "n_positions"}
+    dropouts = dict.fromkeys(("attn_pdrop", "embd_pdrop", "resid_pdrop"), config["dropout"])
+    ends = dict.fromkeys(("bos_token_id", "eos_token_id"), tokenizer.end_of_text)
+    return {
+        "architectures": ["GPT2LMHeadModel"],
+        **FIXED,
+        **{their: config[our] for our, their in theirs.items()},
+        "vocab_size": config["vocab_size"],
+        **dropouts,
+        **ends,
+    }
+
+
+def export_gpt2_tokenizer(tokenizer: GPT2Tokenizer, folder: Path, context: int) -> None:
+    """vocab.json, merges.txt and tokenizer_config.json, as `transformers` reads them."""
+    merges = Path(__file__).parent / "gpt2_merges.txt"
+    shutil.copyfile(merges, folder / "merges.txt")
+    write_text(folder / "vocab.json", json.dumps(tokenizer.spelling(), ensure_ascii=False))
+    about = {"tokenizer_class": "GPT2Tokenizer", "model_max_length": context}
+    write_text(folder / "tokenizer_config.json", json.dumps(about))

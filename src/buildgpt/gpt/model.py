@@ -1,0 +1,176 @@
+"""Ids to logits to loss: GPT-2 (Radford et al. 2019), as published.
+
+Shapes: B batch, T time, C channels (width), H heads, D head width, V vocabulary.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .config import ModelConfig
+
+# Matrix kernels are fastest on multiples of 128, so the vocabulary is widened to one.
+VOCABULARY_MULTIPLE = 128
+
+
+def attend_by_hand(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0) -> Tensor:
+    """Causal attention written out (Vaswani et al. 2017, section 3.2.1).
+
+    q is (B, H, T, D); k and v are (B, H, S, D) with S >= T: the last T of the S tokens ask.
+    Token t of them sees all tokens up to itself, so the mask is a triangle. Returns (B, H, T, D).
+    """
+    time, seen = q.size(2), k.size(2)
+    scores = q @ k.transpose(2, 3) / math.sqrt(q.size(3))  # (B, H, T, S)
+    past = torch.ones(time, seen, dtype=torch.bool, device=q.device).tril(seen - time)
+    weights = scores.masked_fill(~past, -math.inf).softmax(dim=3)
+    return F.dropout(weights, dropout) @ v
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0) -> Tensor:
+    """The same as `attend_by_hand`, by torch's fused kernel, which never holds (B, H, T, S)."""
+    time, seen = q.size(2), k.size(2)
+    if time == seen:
+        return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)
+    if time == 1:  # the newest token sees everything
+        return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
+    past = torch.ones(time, seen, dtype=torch.bool, device=q.device).tril(seen - time)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=past, dropout_p=dropout)
+
+
+class Cache:
+    """One layer's keys and values of the tokens seen so far, so that none is computed twice."""
+
+    def __init__(self, context: int) -> None:
+        self.context, self.length = context, 0
+        self.keys = self.values = torch.empty(0)
+
+    def extend(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Append (B, H, T, D) of new keys and values; returns all of them, (B, H, S, D)."""
+        if self.length == 0:
+            batch, heads, _, depth = k.shape
+            self.keys, self.values = k.new_empty(2, batch, heads, self.context, depth)
+        new = slice(self.length, self.length + k.size(2))
+        self.keys[:, :, new], self.values[:, :, new] = k, v
+        self.length = new.stop
+        return self.keys[:, :, : self.length], self.values[:, :, : self.length]
+
+
+class Attention(nn.Module):
+    """Many heads of causal attention side by side: tokens look at earlier tokens."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.heads, self.dropout = config.heads, config.dropout
+        self.qkv = nn.Linear(config.width, 3 * config.width)
+        self.out = nn.Linear(config.width, config.width)
+
+    def forward(self, x: Tensor, cache: Cache | None = None) -> Tensor:
+        """(B, T, C) -> (B, T, C)"""
+        batch, time, width = x.shape
+        q, k, v = (
+            part.view(batch, time, self.heads, width // self.heads).transpose(1, 2)  # (B, H, T, D)
+            for part in self.qkv(x).split(width, dim=2)
+        )
+        if cache is not None:
+            k, v = cache.extend(k, v)
+        y = attend(q, k, v, self.dropout if self.training else 0.0)
+        return self.out(y.transpose(1, 2).reshape(batch, time, width))
+
+
+class MLP(nn.Module):
+    """Two layers around a GELU: each token thinks on its own."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.up = nn.Linear(config.width, 4 * config.width)
+        self.out = nn.Linear(4 * config.width, config.width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, C) -> (B, T, C)"""
+        return self.out(F.gelu(self.up(x), approximate="tanh"))
+
+
+class Block(nn.Module):
+    """Attention, then MLP; both read a normalised copy and add to the residual stream."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(config.width)
+        self.attention = Attention(config)
+        self.mlp_norm = nn.LayerNorm(config.width)
+        self.mlp = MLP(config)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor, cache: Cache | None = None) -> Tensor:
+        """(B, T, C) -> (B, T, C)"""
+        x = x + self.dropout(self.attention(self.attention_norm(x), cache))
+        return x + self.dropout(self.mlp(self.mlp_norm(x)))
+
+
+class GPT(nn.Module):
+    """GPT-2: token and position embeddings, blocks, a last norm, a head tied to the embedding."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        widened = -(-config.vocab_size // VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE
+        self.token_embedding = nn.Embedding(widened, config.width)
+        self.position_embedding = nn.Embedding(config.context, config.width)
+        self.dropout = nn.Dropout(config.dropout)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.norm = nn.LayerNorm(config.width)
+        self.apply(self.initialise)
+
+    def initialise(self, module: nn.Module) -> None:
+        """N(0, 0.02) for matrices, zero for biases.
+
+        Each block adds two outputs to the residual stream. Their spread would grow with the
+        root of that number, 2 * layers, so they start that much smaller (GPT-2, section 2.3).
+        """
+        if isinstance(module, nn.Linear | nn.Embedding):
+            nn.init.normal_(module.weight, std=0.02)
+        if isinstance(module, nn.Linear):
+            nn.init.zeros_(module.bias)
+        if isinstance(module, Attention | MLP):
+            nn.init.normal_(module.out.weight, std=0.02 / math.sqrt(2 * self.config.layers))
+
+    def forward(
+        self, ids: Tensor, targets: Tensor | None = None, reduction: str = "mean"
+    ) -> Tensor:
+        """ids (B, T) -> logits (B, T, V); with targets (B, T) -> their cross-entropy in nats.
+
+        The loss is a scalar, or (B, T) with reduction="none".
+        """
+        logits = self.logits(self.hidden(ids))
+        if targets is None:
+            return logits
+        loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction=reduction)
+        return loss.view_as(targets) if reduction == "none" else loss
+
+    def hidden(self, ids: Tensor, cache: list[Cache] | None = None) -> Tensor:
+        """ids (B, T) -> (B, T, C). With a cache, the ids continue those that it has seen."""
+        seen = cache[0].length if cache else 0
+        positions = torch.arange(seen, seen + ids.size(1), device=ids.device)
+        x = self.dropout(self.token_embedding(ids) + self.position_embedding(positions))
+        for index, block in enumerate(self.blocks):
+            x = block(x, cache[index] if cache else None)
+        return self.norm(x)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """(B, T, C) -> (B, T, V), by the embedding turned round.
+
+        Only the true V columns leave: the widened vocabulary's padding ids get no probability,
+        no gradient, and are never sampled.
+        """
+        return F.linear(hidden, self.token_embedding.weight)[..., : self.config.vocab_size]
+
+    def new_cache(self) -> list[Cache]:
+        """An empty cache, one part a layer."""
+        return [Cache(self.config.context) for _ in self.blocks]
+
+    def parameter_count(self) -> int:
+        """Parameters with the true vocabulary; the tied head counts once."""
+        padding = self.token_embedding.num_embeddings - self.config.vocab_size
+        return sum(p.numel() for p in self.parameters()) - padding * self.config.width

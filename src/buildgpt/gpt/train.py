@@ -1,0 +1,576 @@
+"""The loop, as named verbs. It writes the whole run folder; whoever watches reads metrics.jsonl.
+
+    python -m gpt.train recipe.toml --set train.steps=20 --name NAME --runs FOLDER --resume
+
+alone or under torchrun. Step N means N updates done.
+"""
+
+import argparse
+import dataclasses
+import json
+import math
+import os
+import platform
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import PROCESS_START, checkpoint, hub
+from .config import (
+    Recipe,
+    UsageError,
+    UserError,
+    load_recipe,
+    parse_override,
+    require,
+    to_toml,
+    write_text,
+)
+from .data import Batches, Corpus
+from .evaluate import Evaluation, evaluate
+from .generate import Sampling, continue_text
+from .model import GPT
+from .optim import (
+    build_optimizer,
+    clip_gradients,
+    learning_rate,
+    load_optimizer_tensors,
+    optimizer_tensors,
+    set_learning_rate,
+)
+from .runtime import Runtime, start_runtime
+from .tokenizer import Tokenizer, load_tokenizer
+
+# A resumed run must stay the same run, so these may not change.
+FIXED_KEYS = ("model.", "data.tokenizer", "train.seed", "train.tokens_per_step", "train.init_from")
+
+
+class Log:
+    """metrics.jsonl, appended and never truncated, and the same in words on stdout.
+
+    A line holds kind, attempt, step, tokens, seconds and what it measures. After a crash steps
+    repeat under a higher attempt; readers keep the latest and skip a torn last line.
+    """
+
+    def __init__(self, folder: Path, runtime: Runtime) -> None:
+        self.path, self.is_main = folder / "metrics.jsonl", runtime.is_main
+        self.attempt = 1 + max((line["attempt"] for line in read_metrics(folder)), default=0)
+
+    def write(self, kind: str, words: str, **values: Any) -> None:
+        """Append one line and say it."""
+        if not self.is_main:
+            return
+        line = json.dumps({"kind": kind, "attempt": self.attempt} | values)
+        torn = self.path.exists() and self.path.read_bytes()[-1:] not in (b"", b"\n")
+        with self.path.open("a", encoding="utf-8", newline="\n") as file:
+            file.write(("\n" if torn else "") + line + "\n")
+        print(words, flush=True)
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a run's metrics.jsonl that are whole, in order."""
+    lines = []
+    path = folder / "metrics.jsonl"
+    for text in (
+        path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
+    ):
+        try:
+            lines.append(json.loads(text))
+        except ValueError:
+            continue  # torn by a crash
+    return lines
+
+
+class Clock:
+    """How long the run has taken, all attempts together, and the pace of this one."""
+
+    def __init__(self, started: float, before: float, step: int) -> None:
+        self.started, self.before, self.first = started, before, step
+        self.warm_at = 0.0  # when the first step, which may compile, was done
+        self.stepping = 0.0  # seconds spent in updates alone, the first not counted
+
+    def seconds(self) -> float:
+        """Since the first attempt's process began, pauses between attempts not counted."""
+        return self.before + time.monotonic() - self.started
+
+    def count(self, step: int, began: float) -> None:
+        """Take note of an update that began at that time and is done, the step-th."""
+        if step == self.first + 1:
+            self.warm_at = self.seconds()
+        else:
+            self.stepping += time.monotonic() - began
+
+    def pace(self, step: int) -> float:
+        """Seconds a step, all included; 0 while unknown."""
+        steps = step - self.first - 1
+        return (self.seconds() - self.warm_at) / steps if steps > 0 else 0.0
+
+    def speed(self, step: int, tokens_per_step: int) -> float:
+        """Tokens a second of training, the first step left out; 0 while unknown."""
+        steps = step - self.first - 1
+        return steps * tokens_per_step / self.stepping if steps > 0 else 0.0
+
+
+class Trainer:
+    """One run: what it consists of, and the verbs of its loop."""
+
+    def __init__(self, folder: Path, recipe: Recipe, runtime: Runtime, started: float) -> None:
+        self.folder, self.recipe, self.runtime = folder, recipe, runtime
+        self.corpus = Corpus(recipe.data)
+        self.tokenizer = self.corpus.tokenizer
+        torch.manual_seed(recipe.train.seed)
+        self.model, self.recipe = build_model(recipe, self.tokenizer, folder.parent)
+        self.model.to(runtime.device)
+        # The compiled module shares the plain one's parameters; all but training sees the plain one.
+        self.step_model = torch.compile(self.model) if runtime.compile else self.model
+        self.optimizer = build_optimizer(self.model, self.recipe.train)
+        self.scaler = torch.amp.GradScaler(runtime.device.type, enabled=runtime.needs_scaler)
+        self.batches = Batches(self.corpus.train, self.recipe.model.context, self.recipe.train.seed)
+        self.sequences, self.micro_batch = divide(self.recipe, runtime.world_size)
+        self.step = 0
+        self.clock = Clock(started, 0.0, 0)
+        self.interrupted = ""  # the name of the signal that asked to stop
+        self.loss = self.norm = self.rate = math.nan
+        self.validation: Evaluation | None = None
+
+    # The loop.
+
+    def run(self) -> dict[str, Any]:
+        """Train to the end or to an interruption; returns the summary."""
+        self.log = Log(self.folder, self.runtime)
+        self.set_state("RUNNING")
+        self.introduce()
+        self.look_around()
+        while not self.is_done():
+            self.update()
+            if self.step % self.recipe.train.log_every == 0:
+                self.report()
+            if self.runtime.any(bool(self.interrupted)):
+                return self.break_off()
+            if not self.is_done():
+                self.look_around()
+                self.save_if_due()
+        return self.finish()
+
+    def is_done(self) -> bool:
+        """Whether all steps are done, or the time that is left is less than a step takes."""
+        limit = self.recipe.train.max_seconds
+        if self.step >= self.recipe.train.steps or not limit:
+            return self.step >= self.recipe.train.steps
+        return self.seconds() + self.clock.pace(self.step) > limit
+
+    def update(self) -> None:
+        """One step: the gradients of all its tokens, clipped, then AdamW."""
+        began = time.monotonic()
+        self.rate = learning_rate(self.step, self.expected_steps(), self.recipe.train)
+        set_learning_rate(self.optimizer, self.rate)
+        loss = self.accumulate()
+        self.runtime.average_gradients(self.model)
+        self.scaler.unscale_(self.optimizer)
+        norm = clip_gradients(self.model, self.recipe.train.grad_clip)
+        self.loss = float(self.runtime.sum(loss)) / self.runtime.world_size
+        self.norm = float(norm)
+        if self.is_usable():
+            self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        self.clock.count(self.step, began)
+
+    def accumulate(self) -> Tensor:
+        """Add up the gradients of this rank's share of the step, one micro-batch after another.
+
+        Each micro-batch's loss is a mean over its own tokens, so dividing by their number makes
+        the sum the mean over all. Which sequences a micro-batch holds follows from the step.
+        """
+        rounds = self.sequences // (self.micro_batch * self.runtime.world_size)
+        total = torch.zeros((), device=self.runtime.device)
+        for round_ in range(rounds):
+            share = round_ * self.runtime.world_size + self.runtime.rank
+            first = self.step * self.sequences + share * self.micro_batch
+            ids, targets = self.runtime.send(*self.batches(first, self.micro_batch))
+            with self.runtime.autocast():
+                loss = self.step_model(ids, targets) / rounds
+            self.scaler.scale(loss).backward()
+            total += loss.detach()
+        return total
+
+    def is_usable(self) -> bool:
+        """Whether loss and gradients are finite; if not, skip this update or stop the run."""
+        if math.isfinite(self.loss) and math.isfinite(self.norm):
+            return True
+        if math.isfinite(self.loss) and self.runtime.needs_scaler:
+            return True  # the scaler leaves the update out itself and lowers its scale
+        what = f"step {self.step + 1} has a loss of {self.loss} and a gradient norm of {self.norm}"
+        if self.recipe.train.on_nonfinite == "skip":
+            self.event("skip", f"{what}: its update is left out")
+            return False
+        good = checkpoint.find_checkpoints(self.folder)
+        last = f"the last good checkpoint is {good[-1]}" if good else "there is no checkpoint yet"
+        raise UserError(f"{what}; {last}; try a lower train.lr, or train.on_nonfinite=skip")
+
+    def expected_steps(self) -> float:
+        """The recipe's steps, or as many as its time allows at the pace so far."""
+        steps, limit = self.recipe.train.steps, self.recipe.train.max_seconds
+        pace = self.clock.pace(self.step)
+        if not limit or not pace:
+            return steps
+        return min(steps, self.step + max(limit - self.seconds(), 0.0) / pace)
+
+    def seconds(self) -> float:
+        """The run's time by rank 0's clock, so that all ranks decide alike."""
+        return self.runtime.agree(self.clock.seconds())
+
+    # What happens beside the updates.
+
+    def look_around(self) -> None:
+        """Evaluate and sample, where this step is one for it."""
+        train, sample = self.recipe.train, self.recipe.sample
+        if self.step > self.clock.first and is_due(self.step, train.eval_every):
+            self.validate()
+        if self.step in sample.at or (self.step and is_due(self.step, sample.every)):
+            self.show_sample()
+
+    def validate(self) -> None:
+        """Measure the validation loss of the current weights."""
+        self.validation = evaluate(
+            self.model, self.corpus.val, self.corpus.val_tokens, self.tokenizer, self.runtime
+        )
+        loss, bits = self.validation.loss, self.validation.bits_per_byte
+        words = f"step {self.step:6,}  validation loss {loss:.4f}, {bits:.3f} bits a byte"
+        self.record("val", words, loss=loss, bits_per_byte=bits, scored=self.validation.tokens)
+
+    def show_sample(self) -> None:
+        """Continue the recipe's prompt, into samples.txt too."""
+        if not self.runtime.is_main:
+            return
+        wish = self.recipe.sample
+        sampling = Sampling(
+            wish.max_tokens, wish.temperature, wish.top_k, seed=self.recipe.train.seed
+        )
+        self.model.eval()
+        text = wish.prompt + continue_text(self.model, self.tokenizer, wish.prompt, sampling)[0]
+        self.model.train()
+        with (self.folder / "samples.txt").open("a", encoding="utf-8", newline="\n") as file:
+            file.write(f"=== step {self.step} ===\n{text}\n\n")
+        quoted = "\n".join(f"    | {line}" for line in text.splitlines())
+        self.record("sample", f"step {self.step:6,}  a sample\n{quoted}", text=text)
+
+    def save_if_due(self) -> None:
+        """Save a checkpoint, where this step is one for it."""
+        if is_due(self.step, self.recipe.train.checkpoint_every):
+            self.save()
+
+    def save(self) -> None:
+        """Save all that the next step depends on."""
+        if self.runtime.is_main:
+            checkpoint.save_checkpoint(
+                self.folder,
+                self.step,
+                self.model.state_dict(),
+                optimizer_tensors(self.model, self.optimizer),
+                self.state(),
+                self.recipe.train.keep_checkpoints,
+            )
+        self.runtime.wait()
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds besides tensors."""
+        return {
+            "tokens": self.tokens(),
+            "seconds": self.clock.seconds(),
+            "rng": checkpoint.rng_state(),
+            "scaler": self.scaler.state_dict(),
+            "versions": {"torch": torch.__version__, "python": platform.python_version()},
+        }
+
+    def restore(self, folder: Path) -> None:
+        """Go on from a checkpoint, as if there had been no pause."""
+        tensors = checkpoint.read_tensors(folder, "model.safetensors")
+        checkpoint.load_weights(self.model, tensors, str(folder))
+        optimizer = checkpoint.read_tensors(folder, "optimizer.safetensors")
+        load_optimizer_tensors(self.model, self.optimizer, optimizer)
+        state = checkpoint.read_state(folder)
+        self.scaler.load_state_dict(state["scaler"])
+        checkpoint.restore_rng(state["rng"])
+        self.step = state["step"]
+        self.clock = Clock(self.clock.started, state["seconds"], self.step)
+
+    # What is said about it.
+
+    def tokens(self) -> int:
+        """Tokens trained on so far."""
+        return self.step * self.recipe.train.tokens_per_step
+
+    def record(self, kind: str, words: str, **values: Any) -> None:
+        """Write one line of metrics about the current step."""
+        seconds = round(self.clock.seconds(), 3)
+        self.log.write(kind, words, step=self.step, tokens=self.tokens(), seconds=seconds, **values)
+
+    def event(self, name: str, words: str, **values: Any) -> None:
+        """Something that happened, in words and as a line of metrics."""
+        self.record("event", words, event=name, message=words, **values)
+
+    def report(self) -> None:
+        """The latest update's figures."""
+        speed = self.clock.speed(self.step, self.recipe.train.tokens_per_step)
+        words = (
+            f"step {self.step:6,}  loss {self.loss:.4f}  lr {self.rate:.2e}"
+            f"  norm {self.norm:.2f}  {speed:,.0f} tokens/s"
+        )
+        figures = {"loss": self.loss, "lr": self.rate, "grad_norm": self.norm}
+        self.record("train", words, **figures, tokens_per_second=speed)
+
+    def introduce(self) -> None:
+        """Say what is trained on what, and what this machine cannot do."""
+        model, runtime = self.recipe.model, self.runtime
+        dtype = str(runtime.dtype).removeprefix("torch.")
+        words = (
+            f"training {self.model.parameter_count():,} parameters ({model.layers} layers of"
+            f" {model.width}, {model.heads} heads, context {model.context}) on"
+            f" {len(self.corpus.train):,} tokens, {dtype} on {runtime.device}"
+        )
+        environment = {"torch": torch.__version__, "threads": torch.get_num_threads()}
+        environment |= {"device": str(runtime.device), "dtype": dtype, "compiled": runtime.compile}
+        start = "resume" if self.step else "start"
+        ranks, parameters = runtime.world_size, self.model.parameter_count()
+        self.event(start, words, **environment, ranks=ranks, parameters=parameters)
+        for note in runtime.notes:
+            self.event("note", note)
+        if self.step:
+            self.event("note", f"going on from step {self.step}")
+
+    def break_off(self) -> dict[str, Any]:
+        """Leave a checkpoint for later, as a signal asked for."""
+        self.save()
+        self.set_state("PREEMPTED")
+        self.event("preempted", f"stopped by {self.interrupted} after step {self.step}, saved")
+        return self.summary()
+
+    def finish(self) -> dict[str, Any]:
+        """Save the final weights, measure those, and say so."""
+        self.save()
+        seconds = self.clock.seconds()
+        self.validate()
+        self.show_sample()
+        summary = self.summary() | {"seconds": round(seconds, 3)}
+        self.event("done", f"done after {self.step:,} steps and {seconds:.1f} s", summary=summary)
+        self.set_state("DONE")
+        return summary
+
+    def summary(self) -> dict[str, Any]:
+        """The object that --json prints."""
+        speed = self.clock.speed(self.step, self.recipe.train.tokens_per_step)
+        return {
+            "run": str(self.folder),
+            "step": self.step,
+            "tokens": self.tokens(),
+            "seconds": round(self.clock.seconds(), 3),
+            "tokens_per_second": round(speed, 1),
+            "train_loss": self.loss,
+            "val_loss": self.validation.loss if self.validation else None,
+        }
+
+    def set_state(self, state: str) -> None:
+        """RUNNING, PREEMPTED, FAILED or DONE, for whoever starts runs."""
+        if self.runtime.is_main:
+            write_text(self.folder / "state", state + "\n")
+
+
+def is_due(step: int, every: int) -> bool:
+    """Whether something that happens every so many steps (0: never) happens now."""
+    return every > 0 and step % every == 0
+
+
+def divide(recipe: Recipe, ranks: int) -> tuple[int, int]:
+    """Sequences a step and sequences a micro-batch, which go into each other on all ranks."""
+    sequences = recipe.train.tokens_per_step // recipe.model.context
+    micro = min(recipe.train.micro_batch, max(sequences // ranks, 1))
+    if sequences % (micro * ranks):
+        fits = [m for m in range(1, sequences // ranks + 1) if sequences % (m * ranks) == 0]
+        nearest = min(fits, key=lambda m: abs(m - micro), default=None)
+        hint = f"train.micro_batch={nearest}" if nearest else "another train.tokens_per_step"
+        raise UsageError(
+            f"{sequences} sequences a step cannot be cut into micro-batches of {micro} on"
+            f" {ranks} ranks; try {hint}"
+        )
+    return sequences, micro
+
+
+def build_model(recipe: Recipe, tokenizer: Tokenizer, runs: Path) -> tuple[GPT, Recipe]:
+    """A fresh model with the tokenizer's vocabulary, or that of train.init_from; and the recipe,
+    with the model's true shape filled in."""
+    if recipe.train.init_from:
+        model = load_initial(recipe.train.init_from, tokenizer, runs)
+        config = dataclasses.replace(model.config, dropout=recipe.model.dropout)
+        rebuilt = GPT(config)
+        rebuilt.load_state_dict(model.state_dict())
+        return rebuilt, dataclasses.replace(recipe, model=config)
+    wished = recipe.model.vocab_size
+    require(
+        wished in (0, tokenizer.vocab_size),
+        f"model.vocab_size = {wished}, but the data's tokenizer has {tokenizer.vocab_size} ids",
+    )
+    config = dataclasses.replace(recipe.model, vocab_size=tokenizer.vocab_size)
+    return GPT(config), dataclasses.replace(recipe, model=config)
+
+
+def load_initial(source: str, tokenizer: Tokenizer, runs: Path) -> GPT:
+    """The weights to start from: a run's, or a Hugging Face folder's."""
+    if (Path(source) / "config.json").exists():
+        model, theirs = hub.import_folder(Path(source))
+    else:
+        run = checkpoint.load_run(checkpoint.find_run(source, runs))
+        model, theirs = run.model, run.tokenizer
+    if theirs.to_dict() != tokenizer.to_dict():
+        raise UserError(
+            f"train.init_from = {source!r} was trained with another tokenizer ({theirs.kind}) than"
+            f" the data ({tokenizer.kind}); prepare the text with its tokenizer"
+        )
+    return model
+
+
+# Starting and resuming.
+
+
+def train(
+    recipe_path: Path,
+    name: str = "",
+    runs: Path = Path("runs"),
+    overrides: list[str] | None = None,
+    resume: bool = False,
+    started: float | None = None,
+) -> dict[str, Any]:
+    """Train a recipe into runs/NAME and return the summary that --json prints.
+
+    With `resume`, the run's own recipe counts, changed by the overrides. Raises UserError.
+    """
+    started = time.monotonic() if started is None else started
+    name = name or recipe_path.stem
+    checkpoint.check_run_name(name)
+    folder = runs / name
+    begun = (folder / "recipe.toml").exists()
+    if begun and not resume:
+        raise UsageError(f"{folder} exists; go on with --resume, or choose another --name")
+    recipe = resumed_recipe(folder, overrides) if begun else load_recipe(recipe_path, overrides)
+    if begun and is_finished(folder, recipe):
+        print(f"{folder} is finished; there is nothing to resume", flush=True)
+        return finished_summary(folder)
+    runtime = start_runtime(recipe.runtime)
+    try:
+        return run_attempt(folder, recipe, runtime, started, resume)
+    finally:
+        runtime.close()
+
+
+def run_attempt(
+    folder: Path, recipe: Recipe, runtime: Runtime, started: float, resume: bool
+) -> dict[str, Any]:
+    """One attempt at a run, from its newest checkpoint if it resumes."""
+    trainer = Trainer(folder, recipe, runtime, started)
+    found = checkpoint.find_checkpoints(folder) if resume else []
+    if found:
+        trainer.restore(found[-1])
+    elif resume and runtime.is_main:
+        print(f"{folder} has no complete checkpoint: starting at the beginning", flush=True)
+    open_folder(trainer)
+    watch_signals(trainer)
+    try:
+        return trainer.run()
+    except BaseException:
+        trainer.set_state("FAILED")
+        raise
+
+
+def open_folder(trainer: Trainer) -> None:
+    """Write the run's recipe and tokenizer, once; refuse data of another tokenizer."""
+    folder, tokenizer = trainer.folder, trainer.tokenizer
+    if trainer.runtime.is_main:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / "tokenizer.json").exists():
+            tokenizer.save(folder / "tokenizer.json")
+        elif load_tokenizer(folder / "tokenizer.json").to_dict() != tokenizer.to_dict():
+            raise UserError(
+                f"{trainer.corpus.folder} was made with another tokenizer than {folder}"
+            )
+        write_text(folder / "recipe.toml", to_toml(trainer.recipe))
+    trainer.runtime.wait()
+
+
+def resumed_recipe(folder: Path, overrides: list[str] | None) -> Recipe:
+    """The run's own recipe with the overrides; UsageError if one would make it another run."""
+    for override in overrides or []:
+        section, key, _ = parse_override(override)
+        if f"{section}.{key}".startswith(FIXED_KEYS):
+            raise UsageError(f"{section}.{key} cannot change in a run; start another with --name")
+    return load_recipe(folder / "recipe.toml", overrides)
+
+
+def is_finished(folder: Path, recipe: Recipe) -> bool:
+    """Whether the run is done and the recipe asks for no more than it did then."""
+    return read_state(folder) == "DONE" and recipe == load_recipe(folder / "recipe.toml")
+
+
+def read_state(folder: Path) -> str:
+    """RUNNING, PREEMPTED, FAILED or DONE; empty before the first start."""
+    path = folder / "state"
+    return path.read_text(encoding="utf-8").strip() if path.exists() else ""
+
+
+def finished_summary(folder: Path) -> dict[str, Any]:
+    """The summary that a finished run left in its metrics."""
+    summaries = [line["summary"] for line in read_metrics(folder) if "summary" in line]
+    return summaries[-1] if summaries else {"run": str(folder)}
+
+
+def watch_signals(trainer: Trainer) -> None:
+    """Ctrl-C and SIGTERM ask for a stop at the step's end; a second one stops at once."""
+
+    def ask(number: int, frame: Any) -> None:
+        trainer.interrupted = signal.Signals(number).name
+        signal.signal(number, signal.SIG_DFL)
+
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, ask)
+    except ValueError:
+        pass  # signals reach the main thread only; whoever trains in another handles them
+
+
+def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
+    """The words of the command line."""
+    parser = argparse.ArgumentParser(prog="python -m gpt.train", description=train.__doc__)
+    parser.add_argument("recipe", type=Path, help="a TOML file")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--name", default="", help="the run's name; the recipe's otherwise")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="the folder of all runs")
+    parser.add_argument("--resume", action="store_true", help="go on where the run stopped")
+    parser.add_argument("--json", action="store_true", help="print the summary as the last line")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Train as the words say; returns the exit status: 0 done, 1 failed, 2 wrong words."""
+    words = parse_arguments(arguments)
+    try:
+        summary = train(
+            words.recipe, words.name, words.runs, words.set, words.resume, PROCESS_START
+        )
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_status
+    except OSError as error:
+        print(f"error: {error}; nothing saved before is lost, go on with --resume", file=sys.stderr)
+        return 1
+    if words.json and int(os.environ.get("RANK", "0")) == 0:
+        print(json.dumps(summary))
+    return 0 if read_state(Path(summary["run"])) == "DONE" else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
