@@ -60,9 +60,7 @@ def find_files(core: Core, source: Path) -> list[Path]:
         files = [p for p in sorted(source.rglob("*")) if p.suffix in TEXT_SUFFIXES and p.is_file()]
         if files:
             return files
-        raise core.config.UserError(
-            f"{source} holds no file that ends in {' or '.join(TEXT_SUFFIXES)}"
-        )
+        raise core.config.UserError(f"{source} holds no .txt or .md file")
     if not source.is_file():
         raise core.config.UsageError(f"there is no file or folder {source}")
     return [source]
@@ -96,7 +94,7 @@ def read_text(core: Core, path: Path) -> str:
 
 
 def choose_tokenizer(core: Core, kind: str, documents: list[Document], vocab_size: int) -> Any:
-    """A tokenizer of the kind: characters are those of all documents, pairs are learnt from train."""
+    """A tokenizer of the kind; characters are those of all documents, pairs come from train."""
     core.config.require_choice("--tokenizer", kind, KINDS)
     if kind == "char":
         return core.tokenizer.CharTokenizer({c for d in documents for c in set(d.text(core))})

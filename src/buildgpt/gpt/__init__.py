@@ -1,6 +1,7 @@
 """The core: a GPT from text to text, in a dozen files that are read in order.
 
-text -> tokenizer -> shards -> batches -> model -> loss -> optimizer -> checkpoint -> generate, evaluate
+text -> tokenizer -> shards -> batches -> model -> loss -> optimizer -> checkpoint
+-> generate and evaluate
 """
 
 import time

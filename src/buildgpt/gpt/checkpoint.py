@@ -104,7 +104,7 @@ def remove_checkpoint(folder: Path) -> None:
 
 
 def find_checkpoints(run: Path) -> list[Path]:
-    """The run's complete checkpoints, oldest first; those with a file missing or cut are left out."""
+    """The run's complete checkpoints, oldest first; one with a file missing or cut is none."""
     folders = (run / "checkpoints").glob("step_*")
     whole = [f for f in folders if re.fullmatch(r"step_\d+", f.name) and is_complete(f)]
     return sorted(whole, key=step_of)

@@ -168,13 +168,14 @@ def build_recipe(tables: dict, source: str, overrides: list[str] | None = None) 
         check_key(key, source)
     sections = {}
     for part in dataclasses.fields(Recipe):
+        section: Any = part.type
         values = tables.get(part.name, {})
         typed = {
             f.name: fit(f, values[f.name], part.name)
             for f in section_fields(part.name)
             if f.name in values
         }
-        sections[part.name] = part.type(**typed)
+        sections[part.name] = section(**typed)
     return Recipe(**sections)
 
 

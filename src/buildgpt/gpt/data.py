@@ -119,7 +119,7 @@ class Stream:
         return int(self.ends[-1]) if len(self.ends) else 0
 
     def read(self, start: int, stop: int) -> np.ndarray:
-        """Tokens [start, stop), uint16, across the ends of shards; UserError if one is too large."""
+        """Tokens [start, stop), uint16, across ends of shards; UserError if one is too large."""
         parts = []
         while start < stop:
             index = int(np.searchsorted(self.ends, start, side="right"))
@@ -154,12 +154,12 @@ class Batches:
         self.orders: dict[int, np.ndarray] = {}
         if self.sequences < 1:
             raise UserError(
-                f"the training split holds {len(stream):,} tokens, fewer than the {context + 1:,} of"
-                " one sequence; give more text or a smaller model.context"
+                f"the training split holds {len(stream):,} tokens, fewer than the {context + 1:,}"
+                " of one sequence; give more text or a smaller model.context"
             )
 
     def order(self, epoch: int) -> np.ndarray:
-        """A permutation of the sequences. RandomState: numpy promises never to change its stream."""
+        """A permutation of the sequences, by the generator that numpy promises never to change."""
         if epoch not in self.orders:
             shuffled = np.random.RandomState([self.seed, epoch]).permutation(self.sequences)
             self.orders = {epoch: shuffled}
@@ -228,7 +228,9 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
         return None
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-        assert manifest["tokenizer"] and all(manifest["splits"][s]["shards"] for s in SPLITS)
-    except (ValueError, KeyError, TypeError, AssertionError):
+        for split in SPLITS:
+            _ = [(shard["file"], shard["tokens"]) for shard in manifest["splits"][split]["shards"]]
+        _ = manifest["tokenizer"]
+    except (ValueError, KeyError, TypeError):
         raise UserError(f"{path} is damaged; make the shards again") from None
     return manifest

@@ -7,6 +7,7 @@ import sysconfig
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -153,7 +154,7 @@ def best_dtype(device: torch.device) -> str:
 
 def cpu_multiplies_bf16() -> bool:
     """Whether the processor has instructions for bf16 products; without them bf16 is slower."""
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # not in older versions
+    capabilities: Any = getattr(torch.cpu, "get_capabilities", dict)()  # not in older ones
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 

@@ -186,7 +186,7 @@ class PairCounts:
 
 
 def join(ids: list[int], pair: Pair, new: int) -> list[int]:
-    """Replace each occurrence of the pair, from the left: join([1, 2, 1, 2], (1, 2), 9) -> [9, 9]."""
+    """Replace each occurrence of a pair, from the left: join([1, 2, 1], (1, 2), 9) -> [9, 1]."""
     joined, i = [], 0
     while i < len(ids):
         found = i + 1 < len(ids) and (ids[i], ids[i + 1]) == pair

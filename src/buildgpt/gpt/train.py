@@ -126,7 +126,7 @@ class Trainer:
         torch.manual_seed(recipe.train.seed)
         self.model, self.recipe = build_model(recipe, self.tokenizer, folder.parent)
         self.model.to(runtime.device)
-        # The compiled module shares the plain one's parameters; all but training sees the plain one.
+        # The compiled module shares the plain one's parameters; only the update goes through it.
         self.step_model = torch.compile(self.model) if runtime.compile else self.model
         self.optimizer = build_optimizer(self.model, self.recipe.train)
         self.scaler = torch.amp.GradScaler(runtime.device.type, enabled=runtime.needs_scaler)
