@@ -6,7 +6,6 @@ import json
 import math
 import os
 import tomllib
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args, get_origin
@@ -142,6 +141,9 @@ class Recipe:
         )
 
 
+SECTIONS: dict[str, Any] = {section.name: section.type for section in dataclasses.fields(Recipe)}
+
+
 def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
     """Read a TOML file, apply overrides such as `train.steps=20`, fill in the defaults.
 
@@ -158,25 +160,24 @@ def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
 
 def build_recipe(tables: dict, source: str, overrides: list[str] | None = None) -> Recipe:
     """Turn nested tables into a Recipe; `source` is named in the errors."""
-    tables = {name: dict(part) if isinstance(part, dict) else part for name, part in tables.items()}
+    for name, table in tables.items():
+        check_key(name, source)
+        require(isinstance(table, dict), f"{source}: {name} is a section; write it as [{name}]")
+    tables = {name: dict(table) for name, table in tables.items()}
     for override in overrides or []:
         section, key, value = parse_override(override)
         check_key(f"{section}.{key}", "--set")
         tables.setdefault(section, {})[key] = value
-    expand_size(tables)
-    for key in dotted_keys(tables):
-        check_key(key, source)
-    sections = {}
-    for part in dataclasses.fields(Recipe):
-        section: Any = part.type
-        values = tables.get(part.name, {})
-        typed = {
-            f.name: fit(f, values[f.name], part.name)
-            for f in section_fields(part.name)
-            if f.name in values
-        }
-        sections[part.name] = section(**typed)
-    return Recipe(**sections)
+    expand_size(tables.get("model", {}))
+    return Recipe(**{name: build_section(name, tables.get(name, {}), source) for name in SECTIONS})
+
+
+def build_section(name: str, table: dict[str, Any], source: str) -> Any:
+    """One section's dataclass from its table."""
+    for key in table:
+        check_key(f"{name}.{key}", source)
+    fields = [field for field in dataclasses.fields(SECTIONS[name]) if field.name in table]
+    return SECTIONS[name](**{f.name: fit(f, table[f.name], name) for f in fields})
 
 
 def parse_override(text: str) -> tuple[str, str, Any]:
@@ -191,40 +192,26 @@ def parse_override(text: str) -> tuple[str, str, Any]:
         return section, key, value.strip()
 
 
-def expand_size(tables: dict) -> None:
-    """Replace `model.size` by the layers, heads and width it stands for; explicit keys win."""
-    model = tables.get("model", {})
-    if isinstance(model, dict) and "size" in model:
+def expand_size(model: dict[str, Any]) -> None:
+    """Replace `size` by the layers, heads and width it stands for; explicit keys win."""
+    if "size" in model:
         size = model.pop("size")
         require_choice("model.size", size, tuple(SIZES))
-        tables["model"] = SIZES[size] | model
-
-
-def section_fields(section: str) -> tuple[dataclasses.Field, ...]:
-    """The fields of one section, such as "train"."""
-    kinds: dict[str, Any] = {part.name: part.type for part in dataclasses.fields(Recipe)}
-    return dataclasses.fields(kinds[section])
-
-
-def dotted_keys(tables: dict) -> Iterator[str]:
-    """All keys of nested tables: "train.steps", ..."""
-    for section, values in tables.items():
-        if isinstance(values, dict) and values:
-            yield from (f"{section}.{key}" for key in values)
-        else:
-            yield section
+        model |= SIZES[size] | model
 
 
 def known_keys() -> list[str]:
-    """Every key that a recipe may hold."""
-    sections = [part.name for part in dataclasses.fields(Recipe)]
-    return ["model.size", *(f"{s}.{f.name}" for s in sections for f in section_fields(s))]
+    """Every section, and every dotted key that a recipe may hold."""
+    fields = [
+        f"{name}.{f.name}" for name, kind in SECTIONS.items() for f in dataclasses.fields(kind)
+    ]
+    return [*SECTIONS, "model.size", *fields]
 
 
 def check_key(key: str, source: str) -> None:
     """Raise UsageError for an unknown key, naming the nearest known one."""
     known = known_keys()
-    if key not in known and key not in {k.partition(".")[0] for k in known}:
+    if key not in known:
         nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.0)[0]
         raise UsageError(f"{source}: unknown key '{key}'; the nearest known one is '{nearest}'")
 
