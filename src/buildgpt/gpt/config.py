@@ -164,11 +164,13 @@ def build_recipe(tables: dict, source: str, overrides: list[str] | None = None) 
         check_key(name, source)
         require(isinstance(table, dict), f"{source}: {name} is a section; write it as [{name}]")
     tables = {name: dict(table) for name, table in tables.items()}
+    if "size" in tables.get("model", {}):  # explicit keys beside it win
+        model = tables["model"]
+        tables["model"] = spread("model", "size", model.pop("size")) | model
     for override in overrides or []:
         section, key, value = parse_override(override)
         check_key(f"{section}.{key}", "--set")
-        tables.setdefault(section, {})[key] = value
-    expand_size(tables.get("model", {}))
+        tables.setdefault(section, {}).update(spread(section, key, value))
     return Recipe(**{name: build_section(name, tables.get(name, {}), source) for name in SECTIONS})
 
 
@@ -192,12 +194,12 @@ def parse_override(text: str) -> tuple[str, str, Any]:
         return section, key, value.strip()
 
 
-def expand_size(model: dict[str, Any]) -> None:
-    """Replace `size` by the layers, heads and width it stands for; explicit keys win."""
-    if "size" in model:
-        size = model.pop("size")
-        require_choice("model.size", size, tuple(SIZES))
-        model |= SIZES[size] | model
+def spread(section: str, key: str, value: Any) -> dict[str, Any]:
+    """What one key sets: itself, but `model.size` the layers, heads and width it stands for."""
+    if (section, key) != ("model", "size"):
+        return {key: value}
+    require_choice("model.size", value, tuple(SIZES))
+    return SIZES[value]
 
 
 def known_keys() -> list[str]:
@@ -228,7 +230,7 @@ def fit(target: dataclasses.Field, value: Any, section: str) -> Any:
     if wanted is float and good:
         good = math.isfinite(value)
     name = "list of integers" if get_origin(wanted) else wanted.__name__
-    require(good, f"{section}.{target.name} = {value!r} is not a {name}")
+    require(good, f"{section}.{target.name} = {value!r}: it must be of type {name}")
     return value
 
 
