@@ -119,12 +119,14 @@ class Clock:
 class Trainer:
     """One run: what it consists of, and the verbs of its loop."""
 
-    def __init__(self, folder: Path, recipe: Recipe, runtime: Runtime, started: float) -> None:
-        self.folder, self.recipe, self.runtime = folder, recipe, runtime
+    def __init__(
+        self, folder: Path, recipe: Recipe, runtime: Runtime, started: float, initial: str
+    ) -> None:
+        self.folder, self.runtime = folder, runtime
         self.corpus = Corpus(recipe.data)
         self.tokenizer = self.corpus.tokenizer
         torch.manual_seed(recipe.train.seed)
-        self.model, self.recipe = build_model(recipe, self.tokenizer, folder.parent)
+        self.model, self.recipe = build_model(recipe, self.tokenizer, initial, folder.parent)
         self.model.to(runtime.device)
         # The compiled module shares the plain one's parameters; only the update goes through it.
         self.step_model = torch.compile(self.model) if runtime.compile else self.model
@@ -402,11 +404,12 @@ def divide(recipe: Recipe, ranks: int) -> tuple[int, int]:
     return sequences, micro
 
 
-def build_model(recipe: Recipe, tokenizer: Tokenizer, runs: Path) -> tuple[GPT, Recipe]:
-    """A fresh model with the tokenizer's vocabulary, or that of train.init_from; and the recipe,
-    with the model's true shape filled in."""
-    if recipe.train.init_from:
-        model = load_initial(recipe.train.init_from, tokenizer, runs)
+def build_model(
+    recipe: Recipe, tokenizer: Tokenizer, initial: str, runs: Path
+) -> tuple[GPT, Recipe]:
+    """A model, fresh or with the weights of `initial`; and the recipe with its true shape."""
+    if initial:
+        model = load_initial(initial, tokenizer, runs)
         config = dataclasses.replace(model.config, dropout=recipe.model.dropout)
         rebuilt = GPT(config)
         rebuilt.load_state_dict(model.state_dict())
@@ -472,8 +475,9 @@ def run_attempt(
     folder: Path, recipe: Recipe, runtime: Runtime, started: float, resume: bool
 ) -> dict[str, Any]:
     """One attempt at a run, from its newest checkpoint if it resumes."""
-    trainer = Trainer(folder, recipe, runtime, started)
     found = checkpoint.find_checkpoints(folder) if resume else []
+    initial = "" if found else recipe.train.init_from
+    trainer = Trainer(folder, recipe, runtime, started, initial)
     if found:
         trainer.restore(found[-1])
     elif resume and runtime.is_main:

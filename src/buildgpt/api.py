@@ -1,0 +1,178 @@
+"""What every verb does, for the command line and for Python alike."""
+
+import difflib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .core import Core, load_core
+from .datasets import text
+from .datasets.download import local_folder
+
+RECIPES = Path(__file__).parent / "recipes"
+RUNS = Path("runs")
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A trained model that can be asked: what `buildgpt.load` returns."""
+
+    core: Core
+    source: str
+    model: Any
+    tokenizer: Any
+    recipe: Any
+    step: int
+
+    def sampling(self, **wishes: Any) -> Any:
+        """max_tokens, temperature, top_k, top_p, seed, samples, checked."""
+        return self.core.generate.Sampling(**wishes)
+
+    def generate(self, prompt: str = "", **wishes: Any) -> str:
+        """The prompt and its continuation."""
+        return prompt + self.continuations(prompt, **wishes)[0]
+
+    def continuations(self, prompt: str = "", **wishes: Any) -> list[str]:
+        """Several continuations, `samples` of them."""
+        sampling = self.sampling(**wishes)
+        return self.core.generate.continue_text(self.model, self.tokenizer, prompt, sampling)
+
+    def stream(self, prompt: str = "", **wishes: Any) -> Iterator[str]:
+        """The continuation, piece by piece."""
+        sampling = self.sampling(**wishes)
+        return self.core.generate.stream_text(self.model, self.tokenizer, prompt, sampling)
+
+    def evaluate(self, data: str | Path = "") -> Any:
+        """The validation loss on a folder of shards, the run's own if none is given.
+
+        Returns loss (nats a token), bits_per_byte, tokens. Raises UserError for another tokenizer.
+        """
+        core, config = self.core, self.recipe.data
+        if data:
+            config = core.config.DataConfig(path=str(data), tokenizer=self.tokenizer.kind)
+        corpus = core.data.Corpus(config)
+        if corpus.tokenizer.to_dict() != self.tokenizer.to_dict():
+            raise core.config.UserError(
+                f"{config.path} was made with another tokenizer than {self.source}; prepare the"
+                " text again with the model's"
+            )
+        runtime = core.runtime.start_runtime(self.recipe.runtime)
+        model = self.model.to(runtime.device)
+        return core.evaluate.evaluate(model, corpus.val, corpus.val_tokens, self.tokenizer, runtime)
+
+
+def load(
+    source: str | Path, step: int | None = None, runs: Path = RUNS, core: Core | None = None
+) -> Loaded:
+    """A run, by folder or name, or a Hugging Face GPT-2 folder or hf:owner/name, ready for use.
+
+    Raises UserError where there is none.
+    """
+    core = core or load_core()
+    if str(source).startswith("hf:") or (Path(source) / "config.json").exists():
+        model, tokenizer = core.hub.import_folder(local_folder(core, str(source)))
+        recipe = imported_recipe(core, model)
+        found = Loaded(core, str(source), model, tokenizer, recipe, 0)
+    else:
+        run = core.checkpoint.load_run(core.checkpoint.find_run(str(source), runs), step)
+        found = Loaded(core, str(run.folder), run.model, run.tokenizer, run.recipe, run.step)
+    device = core.runtime.choose_device(found.recipe.runtime.device)
+    found.model.to(device)
+    return found
+
+
+def imported_recipe(core: Core, model: Any) -> Any:
+    """A recipe for weights that came from elsewhere."""
+    train = core.config.TrainConfig(tokens_per_step=model.config.context * 8)
+    return core.config.Recipe(model=model.config, train=train)
+
+
+def import_run(source: str, name: str, runs: Path = RUNS, core: Core | None = None) -> Path:
+    """Make a run of a Hugging Face GPT-2 folder or hf:owner/name. Returns the run's folder."""
+    core = core or load_core()
+    core.checkpoint.check_run_name(name)
+    folder = runs / name
+    if folder.exists():
+        raise core.config.UsageError(f"{folder} exists; choose another name")
+    model, tokenizer = core.hub.import_folder(local_folder(core, source))
+    folder.mkdir(parents=True)
+    tokenizer.save(folder / "tokenizer.json")
+    state = {"tokens": 0, "seconds": 0.0, "imported_from": source}
+    core.checkpoint.save_checkpoint(folder, 0, model.state_dict(), {}, state)
+    core.config.write_text(folder / "state", "DONE\n")
+    # Last, as this file makes the folder a run.
+    recipe = imported_recipe(core, model)
+    core.config.write_text(folder / "recipe.toml", core.config.to_toml(recipe))
+    return folder
+
+
+def export_run(source: str, folder: Path, step: int | None = None, runs: Path = RUNS) -> Path:
+    """Write a run as a Hugging Face GPT-2 folder that `transformers` opens. Returns the folder."""
+    found = load(source, step, runs)
+    found.core.hub.export_folder(found.model, found.tokenizer, folder)
+    return folder
+
+
+def find_recipe(core: Core, name: str | Path) -> Path:
+    """A TOML file if there is one of that path, else the bundled recipe of that name."""
+    if Path(name).is_file():
+        return Path(name)
+    bundled = {path.stem: path for path in sorted(RECIPES.glob("*.toml"))}
+    if str(name) in bundled:
+        return bundled[str(name)]
+    nearest = difflib.get_close_matches(str(name), bundled, n=1, cutoff=0.0)[0]
+    raise core.config.UsageError(
+        f"there is no recipe {str(name)!r}; the nearest is {nearest!r}, of: {', '.join(bundled)}"
+    )
+
+
+def provide_data(core: Core, recipe: Any) -> None:
+    """Make the bundled Shakespeare's shards where the recipe wants them and they are not there."""
+    path = Path(recipe.data.path)
+    if path.name == "shakespeare" and not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        text.prepare(core, [Path("shakespeare")], path)
+
+
+def train(
+    recipe: str | Path,
+    name: str = "",
+    runs: Path = RUNS,
+    settings: list[str] | None = None,
+    resume: bool = False,
+    core: Core | None = None,
+) -> dict[str, Any]:
+    """Train a bundled recipe or a TOML file in this process; returns the summary.
+
+    `settings` are words such as "train.steps=20". Raises UserError.
+    """
+    core, started = core or load_core(), time.monotonic()
+    path, settings = ready(core, recipe, settings or [])
+    return core.train.train(path, name, Path(runs), settings, resume, started)
+
+
+def ready(core: Core, recipe: str | Path, settings: list[str]) -> tuple[Path, list[str]]:
+    """The recipe's file and the settings, once all that a run needs from outside is here."""
+    path = find_recipe(core, recipe)
+    wished = core.config.load_recipe(path, settings)
+    provide_data(core, wished)
+    source = wished.train.init_from
+    if source.startswith("hf:"):
+        settings = [*settings, f"train.init_from={local_folder(core, source)}"]
+    return path, settings
+
+
+def prepare(
+    sources: list[str | Path],
+    out: str | Path,
+    tokenizer: str = "char",
+    val_fraction: float = 0.1,
+    vocab_size: int = 1024,
+    core: Core | None = None,
+) -> dict[str, Any]:
+    """Turn text files and folders into a folder of shards; returns what it holds."""
+    paths = [Path(source) for source in sources]
+    core = core or load_core()
+    return text.prepare(core, paths, Path(out), tokenizer, val_fraction, vocab_size)

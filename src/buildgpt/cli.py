@@ -1,0 +1,281 @@
+"""The command line: thin, one verb, one call. torch is imported only by the verbs that compute."""
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from . import __version__, api
+from .core import Core, load_core
+
+app = typer.Typer(
+    help="Build GPT-2 from an empty file, then reproduce it for the price of a lunch.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Runs = Annotated[Path, typer.Option("--runs", help="The folder of all runs.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
+Step = Annotated[int | None, typer.Option(help="A checkpoint's step; the newest otherwise.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a key: --set train.steps=20."),
+]
+RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run's folder, or its name.")]
+
+
+@app.callback(invoke_without_command=True)
+def about(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """Build GPT-2 from an empty file, then reproduce it for the price of a lunch."""
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def demo(
+    seconds: Annotated[float, typer.Option(help="How long to train.")] = 0.0,
+    runs: Runs = api.RUNS,
+    settings: Settings = None,
+) -> None:
+    """Train a small GPT on the bundled Shakespeare and let it talk: a minute or two."""
+    core = load_core()
+    name = free_name(runs, "demo")
+    wishes = [*([f"train.max_seconds={seconds}"] if seconds else []), *(settings or [])]
+    print("buildgpt demo: a GPT learns to write like Shakespeare, from nothing, on this machine.")
+    status = run_training(core, "shakespeare", name, runs, wishes, resume=False, as_json=False)
+    close_demo(runs, name)
+    raise typer.Exit(status)
+
+
+def close_demo(runs: Path, name: str) -> None:
+    """Where the run lies, and what to try next."""
+    folder, program = runs / name, program_name()
+    where = "" if runs == api.RUNS else f" --runs {runs}"
+    state = (folder / "state").read_text().strip() if (folder / "state").exists() else ""
+    if state == "PREEMPTED":
+        print(
+            f"\nstopped and saved; go on with:"
+            f" {program} train shakespeare --name {name}{where} --resume"
+        )
+    elif state == "DONE":
+        summary = read_summary(folder)
+        print(
+            f"\nvalidation loss {summary['val_loss']:.4f} after {summary['step']:,} steps and"
+            f" {summary['seconds']:.0f} s. The run lies in {folder}. Try next:\n\n"
+            f'  {program} sample {name}{where} "JULIET:"\n'
+            f"  {program} eval {name}{where}\n"
+            f"  {program} prepare FILE --out data/mine && {program} train shakespeare --name mine"
+            " --set data.path=data/mine\n"
+        )
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """The summary that a finished run left in its metrics."""
+    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return next(json.loads(line)["summary"] for line in reversed(lines) if '"summary"' in line)
+
+
+def free_name(runs: Path, wish: str) -> str:
+    """The wished name, or the first of wish-2, wish-3, ... that no run has."""
+    names = [wish, *(f"{wish}-{number}" for number in range(2, 10_000))]
+    return next(name for name in names if not (runs / name).exists())
+
+
+def program_name() -> str:
+    """How this program was called, so that what is suggested can be typed as it is."""
+    called = Path(sys.argv[0])
+    found = shutil.which("buildgpt")
+    if found and called.name == "buildgpt" and Path(found).resolve() == called.resolve():
+        return "buildgpt"
+    return os.path.relpath(called) if called.name.startswith("buildgpt") else "buildgpt"
+
+
+def run_training(
+    core: Core,
+    recipe: str,
+    name: str,
+    runs: Path,
+    settings: list[str],
+    resume: bool,
+    as_json: bool,
+) -> int:
+    """Train in a process of its own and show it; returns the exit status."""
+    from . import watch
+
+    path, settings = api.ready(core, recipe, settings)
+    words = [str(path), "--name", name or path.stem, "--runs", str(runs)]
+    words += [word for setting in settings for word in ("--set", setting)]
+    words += (["--resume"] if resume else []) + (["--json"] if as_json else [])
+    resolved = core.config.load_recipe(path, settings)
+    return watch.launch(
+        core, words, runs / (name or path.stem), resolved, name or path.stem, as_json
+    )
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(help="A bundled recipe or a TOML file.")],
+    name: Annotated[str, typer.Option(help="The run's name; the recipe's otherwise.")] = "",
+    runs: Runs = api.RUNS,
+    settings: Settings = None,
+    resume: Annotated[bool, typer.Option(help="Go on where the run stopped.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Train a recipe into runs/NAME. Ctrl-C saves; --resume goes on."""
+    core = load_core()
+    raise typer.Exit(run_training(core, recipe, name, runs, settings or [], resume, as_json))
+
+
+@app.command()
+def sample(
+    run: RunName,
+    prompt: Annotated[str, typer.Argument(help="The text to go on from.")] = "",
+    max_tokens: Annotated[int, typer.Option(help="How many tokens to add.")] = 200,
+    temperature: Annotated[float, typer.Option(help="0 always takes the likeliest.")] = 0.8,
+    top_k: Annotated[int, typer.Option(help="Only the K likeliest tokens; 0: all.")] = 0,
+    top_p: Annotated[float, typer.Option(help="Only the likeliest that make up P.")] = 1.0,
+    seed: Annotated[int | None, typer.Option(help="Same seed, same text.")] = None,
+    samples: Annotated[int, typer.Option(help="How many texts.")] = 1,
+    step: Step = None,
+    runs: Runs = api.RUNS,
+    as_json: Json = False,
+) -> None:
+    """Let a run continue a prompt. RUN may also be a Hugging Face folder or hf:owner/name."""
+    core = load_core()
+    seed = int.from_bytes(os.urandom(4)) if seed is None else seed
+    wishes = {"max_tokens": max_tokens, "temperature": temperature, "top_k": top_k}
+    wishes |= {"top_p": top_p, "seed": seed, "samples": samples}
+    core.generate.Sampling(**wishes)  # wrong words are told before a model is loaded
+    model = api.load(run, step, runs, core)
+    if samples == 1 and not as_json:
+        print(prompt, end="", flush=True)
+        for piece in model.stream(prompt, **wishes):
+            print(piece, end="", flush=True)
+        print()
+        return
+    texts = [prompt + more for more in model.continuations(prompt, **wishes)]
+    if as_json:
+        print(json.dumps({"run": model.source, "step": model.step, "seed": seed, "texts": texts}))
+    else:
+        print("\n---\n".join(texts))
+
+
+@app.command("eval")
+def evaluate(
+    run: RunName,
+    data: Annotated[str, typer.Option(help="A folder of shards; the run's own otherwise.")] = "",
+    step: Step = None,
+    runs: Runs = api.RUNS,
+    as_json: Json = False,
+) -> None:
+    """Measure a run's loss on the validation split."""
+    model = api.load(run, step, runs, load_core())
+    result = model.evaluate(data)
+    if as_json:
+        figures = {"val_loss": result.loss, "bits_per_byte": result.bits_per_byte}
+        print(
+            json.dumps(
+                {"run": model.source, "step": model.step, **figures, "tokens": result.tokens}
+            )
+        )
+    else:
+        print(
+            f"validation loss {result.loss:.4f} nats a token, {result.bits_per_byte:.4f} bits a"
+            f" byte, over {result.tokens:,} tokens ({model.source}, step {model.step:,})"
+        )
+
+
+@app.command()
+def prepare(
+    sources: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Text files, folders.")],
+    out: Annotated[Path | None, typer.Option(help="The new folder; data/NAME otherwise.")] = None,
+    tokenizer: Annotated[str, typer.Option(help="char, byte, bpe or gpt2.")] = "char",
+    val_fraction: Annotated[float, typer.Option(help="The share held out.")] = 0.1,
+    vocab_size: Annotated[int, typer.Option(help="For bpe: how many ids.")] = 1024,
+    as_json: Json = False,
+) -> None:
+    """Turn text files into shards of tokens. `shakespeare` is the bundled corpus."""
+    out = out or Path("data") / sources[0].stem
+    result = api.prepare([*sources], out, tokenizer, val_fraction, vocab_size)
+    if as_json:
+        print(json.dumps(result))
+        return
+    print(
+        f"{out}: {result['train_tokens']:,} tokens to train on, {result['val_tokens']:,} held out,"
+        f" {result['vocab_size']:,} ids ({tokenizer})"
+    )
+    print(
+        f"train on it: {program_name()} train shakespeare --name {out.name} --set data.path={out}"
+    )
+
+
+@app.command("import")
+def import_(
+    source: Annotated[str, typer.Argument(help="A Hugging Face GPT-2 folder, or hf:owner/name.")],
+    run: Annotated[str, typer.Argument(metavar="RUN", help="The new run's name.")],
+    runs: Runs = api.RUNS,
+    as_json: Json = False,
+) -> None:
+    """Make a run of a Hugging Face GPT-2's weights."""
+    folder = api.import_run(source, run, runs)
+    print(json.dumps({"run": str(folder)}) if as_json else f"{folder}: weights of {source}")
+
+
+@app.command("export")
+def export(
+    run: RunName,
+    folder: Annotated[Path, typer.Argument(help="The new folder.")],
+    step: Step = None,
+    runs: Runs = api.RUNS,
+    as_json: Json = False,
+) -> None:
+    """Write a run as a Hugging Face folder that `transformers` opens."""
+    api.export_run(run, folder, step, runs)
+    print(json.dumps({"folder": str(folder)}) if as_json else f"{folder}: written")
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Say what this machine can do, and what will not work and why. Takes some seconds."""
+    from .reproduce import doctor as examination
+
+    report = examination.examine(load_core())
+    if as_json:
+        print(json.dumps(report))
+    else:
+        examination.show(report, Console())
+
+
+def main() -> None:
+    """Run a verb; a user's mistake gets one sentence on stderr and the exit status of its kind."""
+    core = load_core()
+    try:
+        status = app(standalone_mode=False)
+    except core.config.UserError as error:
+        status = complain(str(error), error.exit_status)
+    except OSError as error:
+        status = complain(str(error), 1)
+    except (KeyboardInterrupt, typer.Abort):
+        status = complain("stopped", 1)
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # typer's own words for wrong words
+            raise
+        status = complain(f"{error.format_message()} See: {program_name()} --help", 2)
+    sys.exit(status or 0)
+
+
+def complain(sentence: str, status: int) -> int:
+    """Say one sentence on stderr; returns the exit status."""
+    print(f"error: {sentence}", file=sys.stderr)
+    return status

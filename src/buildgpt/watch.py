@@ -1,0 +1,196 @@
+"""Start a training process and show what it does, by following its metrics.jsonl."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.panel import Panel
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from .chart import draw
+from .core import Core
+
+REFRESH_SECONDS = 0.25
+
+
+@dataclass
+class Progress:
+    """What a run's metrics say so far. Lines of a later attempt replace those of an earlier one."""
+
+    path: Path
+    read: int = 0  # bytes
+    attempt: int = 0
+    latest: dict[str, Any] = field(default_factory=dict)
+    losses: dict[int, float] = field(default_factory=dict)
+    samples: dict[int, str] = field(default_factory=dict)
+    validation: dict[str, Any] = field(default_factory=dict)
+    messages: list[str] = field(default_factory=list)
+    summary: dict[str, Any] = field(default_factory=dict)
+
+    def follow(self) -> None:
+        """Take in the whole lines that were added since the last time."""
+        if not self.path.exists():
+            return
+        with self.path.open("rb") as file:
+            file.seek(self.read)
+            added = file.read()
+        whole = added[: added.rfind(b"\n") + 1]
+        self.read += len(whole)
+        for line in whole.splitlines():
+            try:
+                self.take(json.loads(line))
+            except ValueError:
+                continue  # torn by a crash
+
+    def take(self, line: dict[str, Any]) -> None:
+        """Sort one line in."""
+        step = line.get("step", 0)
+        if line["attempt"] > self.attempt:
+            self.attempt = line["attempt"]
+            self.losses = {s: v for s, v in self.losses.items() if s <= step}
+            self.samples = {s: v for s, v in self.samples.items() if s <= step}
+            self.messages = []
+        match line["kind"]:
+            case "train":
+                self.losses[step], self.latest = line["loss"], line
+            case "sample":
+                self.samples[step] = line["text"]
+            case "val":
+                self.validation = line
+            case "event":
+                self.messages.append(line["message"])
+                self.summary = line.get("summary", self.summary)
+
+
+def launch(core: Core, words: list[str], folder: Path, recipe: Any, title: str, plain: bool) -> int:
+    """Run `python -m CORE.train WORDS`: live on a terminal, else or if `plain` as plain lines.
+
+    Returns its exit status. Ctrl-C reaches it too; it saves, and this waits for that.
+    """
+    command = [sys.executable, "-m", f"{core.package}.train", *words]
+    console = Console()
+    live = console.is_terminal and not plain
+    before = Progress(folder / "metrics.jsonl")
+    before.follow()  # what an earlier attempt wrote is old news
+    interrupts: list[int] = []
+    previous = signal.signal(signal.SIGINT, lambda number, frame: interrupts.append(number))
+    try:
+        with tempfile.TemporaryFile() as errors:
+            output = subprocess.DEVNULL if live else None
+            process = subprocess.Popen(command, stdout=output, stderr=errors, env=environment(core))
+            if live:
+                show(process, before, recipe, title, console)
+            status = process.wait()
+            errors.seek(0)
+            complaint = errors.read().decode(errors="replace")
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    if status and interrupts and not (folder / "state").exists():
+        complaint = "stopped before the run began; nothing was changed\n"
+    print(complaint, end="", file=sys.stderr, flush=True)
+    return min(status, 2) if status >= 0 else 1
+
+
+def environment(core: Core) -> dict[str, str]:
+    """This process's, with the place the core was found in."""
+    roots = [str(Path(p).resolve()) for p in sys.path if p]
+    place = next(r for r in roots if (Path(r) / core.package.replace(".", "/")).is_dir())
+    path = os.pathsep.join([place, *filter(None, [os.environ.get("PYTHONPATH")])])
+    return os.environ | {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
+
+
+def show(
+    process: subprocess.Popen, progress: Progress, recipe: Any, title: str, console: Console
+) -> None:
+    """Draw the run until the process ends; the last picture stays."""
+    with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
+        running = True
+        while running:
+            running = process.poll() is None
+            progress.follow()
+            live.update(picture(progress, recipe, title, console.size), refresh=True)
+            if running:
+                time.sleep(REFRESH_SECONDS)
+
+
+def picture(progress: Progress, recipe: Any, title: str, size: Any) -> RenderableType:
+    """The loss curve, the figures, and how the samples change; fits into the terminal."""
+    width, height = min(size.width, 100), size.height - 1
+    chart_height = max(4, min(10, height // 3))
+    total = expected_steps(progress, recipe)
+    curve = draw(list(progress.losses.items()), width - 4, chart_height, total)
+    caption = Text(progress.messages[0] if progress.messages else "starting …", "dim")
+    chart = Panel(
+        Text("\n".join(curve), "cyan"), title=title, subtitle="training loss", width=width
+    )
+    rest = height - chart_height - 5 - (len(caption) > width)
+    samples = sample_lines(progress.samples, width, rest)
+    return Group(caption, chart, figures(progress, recipe, total, width), *samples)
+
+
+def expected_steps(progress: Progress, recipe: Any) -> float:
+    """How many steps the run will have: the recipe's, or as many as its time allows."""
+    steps, limit = recipe.train.steps, recipe.train.max_seconds
+    latest = progress.latest
+    if not limit or not latest.get("tokens_per_second"):
+        return steps
+    left = max(limit - latest["seconds"], 0.0)
+    pace = recipe.train.tokens_per_step / latest["tokens_per_second"]
+    return min(steps, latest["step"] + left / pace)
+
+
+def seconds_left(progress: Progress, recipe: Any, total: float) -> float | None:
+    """Until the last step; None while unknown."""
+    latest = progress.latest
+    if not latest.get("tokens_per_second"):
+        return None
+    pace = recipe.train.tokens_per_step / latest["tokens_per_second"]
+    return max(total - latest["step"], 0.0) * pace
+
+
+def figures(progress: Progress, recipe: Any, total: float, width: int) -> RenderableType:
+    """One line: step, loss, speed, a bar and the time left."""
+    latest, left = progress.latest, seconds_left(progress, recipe, total)
+    done = latest.get("step", 0) / max(total, 1)
+    words = [f"step {latest.get('step', 0):,}"]
+    if latest:
+        words += [f"loss {latest['loss']:.3f}", f"{latest['tokens_per_second']:,.0f} tokens/s"]
+    if progress.validation:
+        words.append(f"validation {progress.validation['loss']:.3f}")
+    line = Table.grid(padding=(0, 1), expand=False)
+    bar = ProgressBar(total=1.0, completed=min(done, 1.0), width=max(width - 70, 10))
+    ending = "done" if progress.summary else f"{left:.0f} s left" if left is not None else ""
+    line.add_row(Text("  ".join(words), "bold"), bar, ending)
+    return line
+
+
+def sample_lines(samples: dict[int, str], width: int, height: int) -> list[RenderableType]:
+    """The newest sample in full and, above it, the beginnings of earlier ones, as room allows."""
+    steps = sorted(samples)
+    if not steps or height < 3:
+        return []
+    *earlier, newest = steps
+    room = max(height - min(8, height // 2), 0) // 3
+    earlier = earlier[:room]
+    lines: list[RenderableType] = []
+    for step in earlier:
+        lines += [Text(f"step {step:,}", "yellow"), excerpt(samples[step], 2, width)]
+    lines.append(Text(f"step {newest:,}", "bold green"))
+    return [*lines, excerpt(samples[newest], max(height - 3 * len(earlier) - 1, 1), width)]
+
+
+def excerpt(text: str, lines: int, width: int) -> Text:
+    """The first lines of a text that are not empty, each cut to the width."""
+    kept = [line for line in text.splitlines() if line.strip()][:lines]
+    return Text("\n".join(f"  {line[: width - 2]}" for line in kept), no_wrap=True)
