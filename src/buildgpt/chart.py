@@ -1,12 +1,22 @@
 """A curve drawn in a terminal with Braille characters, two by four dots each."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 Point = tuple[float, float]
 
 # Unicode's Braille block: the bit of each dot, by column and row.
 DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
 LABEL = 6  # characters left of the axis
+
+
+def joined(points: Sequence[Point], gap: float) -> Iterator[Point]:
+    """The points, with more on the line between two that are further apart than `gap` in x."""
+    yield from points[:1]
+    for (x0, y0), (x1, y1) in pairwise(points):
+        pieces = max(int((x1 - x0) / gap), 1)
+        for piece in range(1, pieces + 1):
+            yield x0 + (x1 - x0) * piece / pieces, y0 + (y1 - y0) * piece / pieces
 
 
 def draw(points: Sequence[Point], width: int, height: int, right: float = 0.0) -> list[str]:
@@ -19,7 +29,7 @@ def draw(points: Sequence[Point], width: int, height: int, right: float = 0.0) -
     spread = (highest - lowest) or 1.0
     end = max(right, points[-1][0] if points else 0.0) or 1.0
     cells = [[0] * columns for _ in range(height)]
-    for x, y in points:
+    for x, y in joined(points, end / (2 * columns)):
         across = min(int(x / end * 2 * columns), 2 * columns - 1)
         down = min(int((highest - y) / spread * 4 * height), 4 * height - 1)
         cells[down // 4][across // 2] |= DOTS[across % 2][down % 4]

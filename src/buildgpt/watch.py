@@ -69,7 +69,8 @@ class Progress:
             case "val":
                 self.validation = line
             case "event":
-                self.messages.append(line["message"])
+                if line["event"] in ("start", "resume", "note", "skip"):
+                    self.messages.append(line["message"])
                 self.summary = line.get("summary", self.summary)
 
 
@@ -130,13 +131,14 @@ def picture(progress: Progress, recipe: Any, title: str, size: Any) -> Renderabl
     chart_height = max(4, min(10, height // 3))
     total = expected_steps(progress, recipe)
     curve = draw(list(progress.losses.items()), width - 4, chart_height, total)
-    caption = Text(progress.messages[0] if progress.messages else "starting …", "dim")
+    caption = Text("\n".join(progress.messages[-3:]) or "starting …", "dim")
     chart = Panel(
         Text("\n".join(curve), "cyan"), title=title, subtitle="training loss", width=width
     )
-    rest = height - chart_height - 5 - (len(caption) > width)
+    captions = len(caption.wrap(Console(width=width), width))
+    rest = height - chart_height - 4 - captions
     samples = sample_lines(progress.samples, width, rest)
-    return Group(caption, chart, figures(progress, recipe, total, width), *samples)
+    return Group(caption, chart, figures(progress, recipe, total), *samples)
 
 
 def expected_steps(progress: Progress, recipe: Any) -> float:
@@ -159,17 +161,18 @@ def seconds_left(progress: Progress, recipe: Any, total: float) -> float | None:
     return max(total - latest["step"], 0.0) * pace
 
 
-def figures(progress: Progress, recipe: Any, total: float, width: int) -> RenderableType:
+def figures(progress: Progress, recipe: Any, total: float) -> RenderableType:
     """One line: step, loss, speed, a bar and the time left."""
     latest, left = progress.latest, seconds_left(progress, recipe, total)
-    done = latest.get("step", 0) / max(total, 1)
-    words = [f"step {latest.get('step', 0):,}"]
+    step = progress.summary.get("step", latest.get("step", 0))
+    done = 1.0 if progress.summary else step / max(total, 1)
+    words = [f"step {step:,}"]
     if latest:
-        words += [f"loss {latest['loss']:.3f}", f"{latest['tokens_per_second']:,.0f} tokens/s"]
+        words += [f"loss {latest['loss']:.2f}", f"{latest['tokens_per_second']:,.0f} tokens/s"]
     if progress.validation:
-        words.append(f"validation {progress.validation['loss']:.3f}")
-    line = Table.grid(padding=(0, 1), expand=False)
-    bar = ProgressBar(total=1.0, completed=min(done, 1.0), width=max(width - 70, 10))
+        words.append(f"val {progress.validation['loss']:.2f}")
+    line = Table.grid(padding=(0, 2, 0, 0))
+    bar = ProgressBar(total=1.0, completed=min(done, 1.0), width=16)
     ending = "done" if progress.summary else f"{left:.0f} s left" if left is not None else ""
     line.add_row(Text("  ".join(words), "bold"), bar, ending)
     return line

@@ -60,15 +60,19 @@ class Log:
     def __init__(self, folder: Path, runtime: Runtime) -> None:
         self.path, self.is_main = folder / "metrics.jsonl", runtime.is_main
         self.attempt = 1 + max((line["attempt"] for line in read_metrics(folder)), default=0)
+        if self.is_main and self.path.exists() and not self.path.read_bytes().endswith(b"\n"):
+            self.append("\n")  # after a line that a crash has torn
+
+    def append(self, text: str) -> None:
+        """Add to the file, in one write."""
+        with self.path.open("a", encoding="utf-8", newline="\n") as file:
+            file.write(text)
 
     def write(self, kind: str, words: str, **values: Any) -> None:
         """Append one line and say it."""
         if not self.is_main:
             return
-        line = json.dumps({"kind": kind, "attempt": self.attempt} | values)
-        torn = self.path.exists() and self.path.read_bytes()[-1:] not in (b"", b"\n")
-        with self.path.open("a", encoding="utf-8", newline="\n") as file:
-            file.write(("\n" if torn else "") + line + "\n")
+        self.append(json.dumps({"kind": kind, "attempt": self.attempt} | values) + "\n")
         print(words, flush=True)
 
 
@@ -150,7 +154,7 @@ class Trainer:
         self.look_around()
         while not self.is_done():
             self.update()
-            if self.step % self.recipe.train.log_every == 0:
+            if is_due(self.step, self.recipe.train.log_every) or self.is_done():
                 self.report()
             if self.runtime.any(bool(self.interrupted)):
                 return self.break_off()
