@@ -63,7 +63,9 @@ class Progress:
             self.messages = []
         match line["kind"]:
             case "train":
-                self.losses[step], self.latest = line["loss"], line
+                self.latest = line
+                if line["loss"] is not None:
+                    self.losses[step] = line["loss"]
             case "sample":
                 self.samples[step] = line["text"]
             case "val":
@@ -167,7 +169,7 @@ def figures(progress: Progress, recipe: Any, total: float) -> RenderableType:
     step = progress.summary.get("step", latest.get("step", 0))
     done = 1.0 if progress.summary else step / max(total, 1)
     words = [f"step {step:,}"]
-    if latest:
+    if latest.get("loss") is not None:
         words += [f"loss {latest['loss']:.2f}", f"{latest['tokens_per_second']:,.0f} tokens/s"]
     if progress.validation:
         words.append(f"val {progress.validation['loss']:.2f}")

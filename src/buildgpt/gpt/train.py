@@ -329,7 +329,7 @@ class Trainer:
             f"step {self.step:6,}  loss {self.loss:.4f}  lr {self.rate:.2e}"
             f"  norm {self.norm:.2f}  {speed:,.0f} tokens/s"
         )
-        figures = {"loss": self.loss, "lr": self.rate, "grad_norm": self.norm}
+        figures = {"loss": known(self.loss), "lr": self.rate, "grad_norm": known(self.norm)}
         self.record("train", words, **figures, tokens_per_second=speed)
 
     def introduce(self) -> None:
@@ -378,7 +378,7 @@ class Trainer:
             "tokens": self.tokens(),
             "seconds": round(self.clock.seconds(), 3),
             "tokens_per_second": round(speed, 1),
-            "train_loss": self.loss,
+            "train_loss": known(self.loss),
             "val_loss": self.validation.loss if self.validation else None,
         }
 
@@ -386,6 +386,11 @@ class Trainer:
         """RUNNING, PREEMPTED, FAILED or DONE, for whoever starts runs."""
         if self.runtime.is_main:
             write_text(self.folder / "state", state + "\n")
+
+
+def known(value: float) -> float | None:
+    """A number as JSON knows it: None for a nan or an infinity."""
+    return value if math.isfinite(value) else None
 
 
 def is_due(step: int, every: int) -> bool:
