@@ -13,30 +13,41 @@ from .config import ModelConfig
 
 # Matrix kernels are fastest on multiples of 128, so the vocabulary is widened to one.
 VOCABULARY_MULTIPLE = 128
+# Up to so many tokens, attention written out beats the fused kernel on a CPU.
+SHORT = 256
 
 
 def attend_by_hand(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0) -> Tensor:
     """Causal attention written out (Vaswani et al. 2017, section 3.2.1).
 
     q is (B, H, T, D); k and v are (B, H, S, D) with S >= T: the last T of the S tokens ask.
-    Token t of them sees all tokens up to itself, so the mask is a triangle. Returns (B, H, T, D).
+    Each of them sees the tokens up to itself; adding a triangle of minus infinities to the
+    scores hides the others. Returns (B, H, T, D).
     """
-    time, seen = q.size(2), k.size(2)
-    scores = q @ k.transpose(2, 3) / math.sqrt(q.size(3))  # (B, H, T, S)
-    past = torch.ones(time, seen, dtype=torch.bool, device=q.device).tril(seen - time)
-    weights = scores.masked_fill(~past, -math.inf).softmax(dim=3)
+    scores = (q / math.sqrt(q.size(3))) @ k.transpose(2, 3)  # (B, H, T, S)
+    weights = (scores + future(q.size(2), k.size(2), q)).softmax(dim=3)
     return F.dropout(weights, dropout) @ v
 
 
+def future(time: int, seen: int, like: Tensor) -> Tensor:
+    """(T, S): minus infinity where a token would look ahead, 0 elsewhere."""
+    return like.new_full((time, seen), -math.inf).triu(seen - time + 1)
+
+
 def attend(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0) -> Tensor:
-    """The same as `attend_by_hand`, by torch's fused kernel, which never holds (B, H, T, S)."""
+    """The same as `attend_by_hand`, the fastest way.
+
+    torch's fused kernel never holds the (B, H, T, S) scores, which is what matters on a GPU and
+    for long contexts. On a CPU, products of short rows are faster one by one (docs/log.md).
+    """
     time, seen = q.size(2), k.size(2)
-    if time == seen:
-        return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)
-    if time == 1:  # the newest token sees everything
-        return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
-    past = torch.ones(time, seen, dtype=torch.bool, device=q.device).tril(seen - time)
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=past, dropout_p=dropout)
+    if q.device.type == "cpu" and 1 < time <= SHORT:
+        return attend_by_hand(q, k, v, dropout)
+    # The kernel's own triangle starts at the first token, so it serves T = S only. A single
+    # token, the newest, sees everything.
+    mask = None if time in (1, seen) else future(time, seen, q)
+    causal = 1 < time == seen
+    return F.scaled_dot_product_attention(q, k, v, mask, dropout_p=dropout, is_causal=causal)
 
 
 class Cache:
