@@ -15,7 +15,6 @@ from .core import Core, load_core
 
 app = typer.Typer(
     help="Build GPT-2 from an empty file, then reproduce it for the price of a lunch.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -39,7 +38,8 @@ def about(
     """Build GPT-2 from an empty file, then reproduce it for the price of a lunch."""
     if version:
         print(__version__)
-        raise typer.Exit
+    elif context.invoked_subcommand is None:
+        print(context.get_help())
 
 
 @app.command()
