@@ -13,7 +13,10 @@ import os
 import platform
 import signal
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -492,9 +495,9 @@ def run_attempt(
     elif resume and runtime.is_main:
         print(f"{folder} has no complete checkpoint: starting at the beginning", flush=True)
     open_folder(trainer)
-    watch_signals(trainer)
     try:
-        return trainer.run()
+        with watched_signals(trainer):
+            return trainer.run()
     except BaseException:
         trainer.set_state("FAILED")
         raise
@@ -541,18 +544,23 @@ def finished_summary(folder: Path) -> dict[str, Any]:
     return summaries[-1] if summaries else {"run": str(folder)}
 
 
-def watch_signals(trainer: Trainer) -> None:
+@contextmanager
+def watched_signals(trainer: Trainer) -> Iterator[None]:
     """Ctrl-C and SIGTERM ask for a stop at the step's end; a second one stops at once."""
 
     def ask(number: int, frame: Any) -> None:
         trainer.interrupted = signal.Signals(number).name
         signal.signal(number, signal.SIG_DFL)
 
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals reach the main thread only; whoever trains in another handles them
+        return
+    previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, ask)
-    except ValueError:
-        pass  # signals reach the main thread only; whoever trains in another handles them
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
