@@ -189,6 +189,7 @@ class Trainer:
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
+        self.validation = None  # what was measured before this update is no longer true
         self.clock.count(self.step, began)
 
     def accumulate(self) -> Tensor:
