@@ -29,7 +29,6 @@ from .config import (
     UsageError,
     UserError,
     load_recipe,
-    parse_override,
     require,
     to_toml,
     write_text,
@@ -521,11 +520,17 @@ def open_folder(trainer: Trainer) -> None:
 
 def resumed_recipe(folder: Path, overrides: list[str] | None) -> Recipe:
     """The run's own recipe with the overrides; UsageError if one would make it another run."""
-    for override in overrides or []:
-        section, key, _ = parse_override(override)
-        if f"{section}.{key}".startswith(FIXED_KEYS):
-            raise UsageError(f"{section}.{key} cannot change in a run; start another with --name")
-    return load_recipe(folder / "recipe.toml", overrides)
+    path = folder / "recipe.toml"
+    recipe = load_recipe(path, overrides)
+    before, now = (dataclasses.asdict(r) for r in (load_recipe(path), recipe))
+    for section, values in now.items():
+        for key, value in values.items():
+            fixed = f"{section}.{key}".startswith(FIXED_KEYS)
+            require(
+                not fixed or value == before[section][key],
+                f"{section}.{key} cannot change in a run; start another with --name",
+            )
+    return recipe
 
 
 def is_finished(folder: Path, recipe: Recipe) -> bool:
