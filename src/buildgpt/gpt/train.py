@@ -140,7 +140,7 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(runtime.device.type, enabled=runtime.needs_scaler)
         self.batches = Batches(self.corpus.train, self.recipe.model.context, self.recipe.train.seed)
         self.sequences, self.micro_batch = divide(self.recipe, runtime.world_size)
-        self.step = 0
+        self.step, self.saved = 0, -1  # updates done, and how many in the newest checkpoint
         self.clock = Clock(started, 0.0, 0)
         self.interrupted = ""  # the name of the signal that asked to stop
         self.loss = self.norm = self.rate = math.nan
@@ -276,7 +276,9 @@ class Trainer:
             self.save()
 
     def save(self) -> None:
-        """Save all that the next step depends on."""
+        """Save all that the next step depends on, unless it is what this attempt began with."""
+        if self.step == self.saved:
+            return
         if self.runtime.is_main:
             checkpoint.save_checkpoint(
                 self.folder,
@@ -286,6 +288,7 @@ class Trainer:
                 self.state(),
                 self.recipe.train.keep_checkpoints,
             )
+        self.saved = self.step
         self.runtime.wait()
 
     def state(self) -> dict[str, Any]:
@@ -307,7 +310,7 @@ class Trainer:
         state = checkpoint.read_state(folder)
         self.scaler.load_state_dict(state["scaler"])
         checkpoint.restore_rng(state["rng"])
-        self.step = state["step"]
+        self.step = self.saved = state["step"]
         self.clock = Clock(self.clock.started, state["seconds"], self.step)
 
     # What is said about it.
