@@ -303,11 +303,14 @@ class Trainer:
 
     def restore(self, folder: Path) -> None:
         """Go on from a checkpoint, as if there had been no pause."""
+        state = checkpoint.read_state(folder)
+        if "imported_from" in state:
+            name = self.folder.name
+            raise UsageError(f"{name} holds imported weights: train with train.init_from={name}")
         tensors = checkpoint.read_tensors(folder, "model.safetensors")
         checkpoint.load_weights(self.model, tensors, str(folder))
         optimizer = checkpoint.read_tensors(folder, "optimizer.safetensors")
         load_optimizer_tensors(self.model, self.optimizer, optimizer)
-        state = checkpoint.read_state(folder)
         self.scaler.load_state_dict(state["scaler"])
         checkpoint.restore_rng(state["rng"])
         self.step = self.saved = state["step"]
