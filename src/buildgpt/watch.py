@@ -71,7 +71,7 @@ class Progress:
             case "val":
                 self.validation = line
             case "event":
-                if line["event"] in ("start", "resume", "note", "skip"):
+                if line["event"] in ("start", "resume", "note", "skip", "preempted"):
                     self.messages.append(line["message"])
                 self.summary = line.get("summary", self.summary)
 

@@ -364,7 +364,8 @@ class Trainer:
         """Leave a checkpoint for later, as a signal asked for."""
         self.save()
         self.set_state("PREEMPTED")
-        self.event("preempted", f"stopped by {self.interrupted} after step {self.step}, saved")
+        words = f"stopped by {self.interrupted} after step {self.step}, saved; go on with --resume"
+        self.event("preempted", words)
         return self.summary()
 
     def finish(self) -> dict[str, Any]:
