@@ -60,7 +60,7 @@ class Progress:
             self.attempt = line["attempt"]
             self.losses = {s: v for s, v in self.losses.items() if s <= step}
             self.samples = {s: v for s, v in self.samples.items() if s <= step}
-            self.messages = []
+            self.messages, self.summary = [], {}
         match line["kind"]:
             case "train":
                 self.latest = line
