@@ -119,7 +119,8 @@ def is_complete(folder: Path) -> bool:
     """Whether complete.json is there and every file has the size that it promises."""
     try:
         promised = json.loads((folder / COMPLETE).read_text(encoding="utf-8"))
-        return all((folder / n).stat().st_size == p["bytes"] for n, p in promised.items())
+        right = [(folder / n).stat().st_size == p["bytes"] for n, p in promised.items()]
+        return all(right) and "model.safetensors" in promised
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return False
 
