@@ -159,6 +159,7 @@ def sample(
     core.generate.Sampling(**wishes)  # wrong words are told before a model is loaded
     model = api.load(run, step, runs, core)
     if samples == 1 and not as_json:
+        model.tokenizer.encode(prompt)  # an unknown character is told before anything is printed
         print(prompt, end="", flush=True)
         for piece in model.stream(prompt, **wishes):
             print(piece, end="", flush=True)
