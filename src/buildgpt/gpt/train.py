@@ -263,12 +263,21 @@ class Trainer:
             wish.max_tokens, wish.temperature, wish.top_k, seed=self.recipe.train.seed
         )
         self.model.eval()
-        text = wish.prompt + continue_text(self.model, self.tokenizer, wish.prompt, sampling)[0]
+        prompt = self.prompt()
+        text = prompt + continue_text(self.model, self.tokenizer, prompt, sampling)[0]
         self.model.train()
         with (self.folder / "samples.txt").open("a", encoding="utf-8", newline="\n") as file:
             file.write(f"=== step {self.step} ===\n{text}\n\n")
         quoted = "\n".join(f"    | {line}" for line in text.splitlines())
         self.record("sample", f"step {self.step:6,}  a sample\n{quoted}", text=text)
+
+    def prompt(self) -> str:
+        """The recipe's prompt; none where the tokenizer lacks one of its characters."""
+        try:
+            self.tokenizer.encode(self.recipe.sample.prompt)
+        except UserError:
+            return ""
+        return self.recipe.sample.prompt
 
     def save_if_due(self) -> None:
         """Save a checkpoint, where this step is one for it."""
@@ -357,6 +366,10 @@ class Trainer:
         self.event(start, words, **environment, ranks=ranks, parameters=parameters)
         for note in runtime.notes:
             self.event("note", note)
+        if self.prompt() != self.recipe.sample.prompt:
+            self.event(
+                "note", "sample.prompt has a character that the text lacks: sampling without"
+            )
         if self.step:
             self.event("note", f"going on from step {self.step}")
 
