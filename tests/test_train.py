@@ -305,6 +305,15 @@ def test_samples_are_written_for_reading(trained):
     assert all(line["text"].startswith("the ") for line in found)
 
 
+def test_a_prompt_that_the_text_cannot_spell_is_left_out(fit):
+    run = fit("run", "sample.prompt=ROMEO:")
+    assert (run / "state").read_text() == "DONE\n"
+    notes = [line["message"] for line in lines(run, "event") if line["event"] == "note"]
+    assert notes == ["sample.prompt has a character that the text lacks: sampling without"]
+    assert [line["step"] for line in lines(run, "sample")] == [0, 3, 8]
+    assert "ROMEO" not in (run / "samples.txt").read_text()
+
+
 def test_attempts_count_up_and_metrics_are_only_ever_appended(fit, stop):
     stop(3)
     run = fit("run")
