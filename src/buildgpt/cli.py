@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import sys
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -265,6 +266,9 @@ def doctor(as_json: Json = False) -> None:
 def main() -> None:
     """Run a verb; a user's mistake gets one sentence on stderr and the exit status of its kind."""
     core = load_core()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # an old console's encoding may lack characters
+            stream.reconfigure(errors="replace")
     try:
         status = app(standalone_mode=False)
     except core.config.UserError as error:

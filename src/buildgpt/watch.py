@@ -143,7 +143,10 @@ def environment(core: Core) -> dict[str, str]:
     roots = [str(Path(p).resolve()) for p in sys.path if p]
     place = next(r for r in roots if (Path(r) / core.package.replace(".", "/")).is_dir())
     path = os.pathsep.join([place, *filter(None, [os.environ.get("PYTHONPATH")])])
-    return os.environ | {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
+    # A sample may hold characters that an old console's encoding lacks.
+    encoding = os.environ.get("PYTHONIOENCODING", "").partition(":")[0] + ":replace"
+    more = {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": encoding}
+    return os.environ | more
 
 
 def show(
