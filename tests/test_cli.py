@@ -513,6 +513,18 @@ def test_the_bundled_corpus_is_prepared_when_it_is_wanted(say, tiny, trains_here
     assert wanted == [([Path("shakespeare")], Path("data/shakespeare"))]
 
 
+def test_a_console_that_lacks_characters_shows_others(environment, cli, words, tmp_path, tiny):
+    environment["PYTHONIOENCODING"] = "ascii"
+    (tmp_path / "russian.txt").write_text("дом" * 2000, encoding="utf-8")
+    assert cli("prepare", "russian.txt", "--out", "russian").returncode == 0
+    words = ["--set", "data.path=russian", "--set", "train.steps=2", "--name", "new"]
+    done = cli("train", tiny, *words)
+    assert (done.returncode, done.stderr) == (0, "")
+    done = cli("sample", "new", "дом", "--max-tokens", "5")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("???")
+
+
 def test_what_is_suggested_can_be_typed(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path / "nowhere"))

@@ -265,13 +265,16 @@ STAND_IN = """
             file.write(json.dumps({"attempt": 1, "step": 1, "seconds": 1.0} | values) + "\\n")
 
     def stop(number, frame):
+        signal.signal(number, signal.SIG_DFL)  # a second one stops at once
+        time.sleep(0.3)
         print(f"saved after {signal.Signals(number).name}", flush=True)
         log(kind="event", event="preempted", message="saved; go on with --resume")
-        signal.signal(number, signal.SIG_DFL)
         sys.exit(1)
 
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)
+    if hasattr(os, "getpgrp"):
+        (folder / "group").write_text(str(os.getpgrp()))
     log(kind="event", event="start", message="hello")
     log(kind="train", loss=4.0, tokens_per_second=10.0)
     log(kind="sample", text="a sample")
@@ -378,6 +381,7 @@ def test_on_a_terminal_the_picture_is_live_and_ctrl_c_reaches_the_training_once(
     shown = b""
     while b"a sample" not in shown:
         shown += os.read(master, 1 << 16)
+    assert os.getpgid(process.pid) != int((tmp_path / "run" / "group").read_text())
     os.write(master, b"\x03")
     while True:
         try:
@@ -386,6 +390,7 @@ def test_on_a_terminal_the_picture_is_live_and_ctrl_c_reaches_the_training_once(
             break
     assert process.wait(timeout=60) == 1
     assert b"training loss" in shown
-    assert b"go on with --resume" in shown
+    assert b"saved; go on with --resume" in shown
+    assert b"ended the training at once" not in shown
     assert b"step 1\n" not in shown  # plain lines are for pipes
     assert b"Traceback" not in shown
