@@ -164,7 +164,7 @@ def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"cannot read the recipe {path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise UsageError(f"{path} is not TOML: {error}") from None
     return build_recipe(tables, str(path), overrides)
 
@@ -173,6 +173,7 @@ def build_recipe(tables: dict, source: str, overrides: list[str] | None = None) 
     """Turn nested tables into a Recipe; `source` is named in the errors."""
     for name, table in tables.items():
         check_key(name, source)
+        require(name in SECTIONS, f'{source}: "{name}" is one name in quotes; write {name}')
         require(isinstance(table, dict), f"{source}: {name} is a section; write it as [{name}]")
     tables = {name: dict(table) for name, table in tables.items()}
     if "size" in tables.get("model", {}):  # explicit keys beside it win
@@ -201,7 +202,7 @@ def parse_override(text: str) -> tuple[str, str, Any]:
         raise UsageError(f"--set {text}: write it as section.key=value, such as train.steps=20")
     try:
         return section, key, tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+    except ValueError:
         return section, key, value.strip()
 
 
