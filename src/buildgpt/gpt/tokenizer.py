@@ -36,10 +36,11 @@ class Tokenizer:
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """The bytes that the ids stand for; an id outside the vocabulary is a UserError."""
-        try:
-            return b"".join([self.pieces[i] for i in ids])
-        except IndexError:
-            raise UserError(f"an id is outside the vocabulary of {self.vocab_size}") from None
+        ids = list(ids)
+        for i in ids:
+            if not 0 <= i < self.vocab_size:
+                raise UserError(f"the id {i} is outside the vocabulary of {self.vocab_size}")
+        return b"".join([self.pieces[i] for i in ids])
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text that the ids stand for; bytes that are no UTF-8 become U+FFFD."""
