@@ -197,7 +197,8 @@ class Corpus:
     def find_tokenizer(self, config: DataConfig) -> Tokenizer:
         """The manifest's; for public shards, which have none, the one that the recipe names."""
         if self.manifest:
-            return build_tokenizer(self.manifest["tokenizer"])
+            source = f"{self.folder}/manifest.json"
+            return build_tokenizer(self.manifest["tokenizer"], source)
         require(
             config.tokenizer in ("byte", "gpt2"),
             f"{self.folder} has no manifest.json to name its tokenizer;"
