@@ -99,6 +99,7 @@ def choose_tokenizer(core: Core, kind: str, documents: list[Document], vocab_siz
     if kind == "char":
         return core.tokenizer.CharTokenizer({c for d in documents for c in set(d.text(core))})
     if kind == "bpe":
+        core.data.check_vocabulary(vocab_size)
         text = "".join(d.text(core) for d in documents if d.split == "train")
         return core.tokenizer.BytePairTokenizer.train(text, vocab_size)
     return core.tokenizer.build_tokenizer({"kind": kind})
@@ -109,6 +110,7 @@ def write_shards(
 ) -> dict[str, Any]:
     """Encode every document into `out`, which appears whole or not at all; returns the manifest's
     splits. Each document is opened by an end of text, as in the public shards."""
+    core.data.check_vocabulary(tokenizer.vocab_size)
     temporary = out.parent / f".{out.name}.tmp" / out.name
     shutil.rmtree(temporary.parent, ignore_errors=True)
     try:

@@ -26,6 +26,15 @@ LARGEST_VOCABULARY = 65536
 SPLITS = ("train", "val")
 
 
+def check_vocabulary(vocab_size: int) -> None:
+    """Raise UsageError for a vocabulary whose ids do not fit into uint16."""
+    require(
+        vocab_size <= LARGEST_VOCABULARY,
+        f"a vocabulary of {vocab_size:,} does not fit into shards, which hold ids below"
+        f" {LARGEST_VOCABULARY:,}; choose a smaller one or another tokenizer",
+    )
+
+
 def header(tokens: int) -> bytes:
     """The first 1024 bytes of a shard."""
     return np.array([MAGIC, VERSION, tokens] + [0] * 253, dtype="<i4").tobytes()
