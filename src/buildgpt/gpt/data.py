@@ -50,9 +50,12 @@ def open_shard(path: Path) -> np.ndarray:
     if size < HEADER_BYTES or first[0] != MAGIC or first[1] != VERSION:
         raise UserError(f"{path} is not a shard of tokens; make shards with: buildgpt prepare")
     tokens = int(first[2])
-    if size != HEADER_BYTES + tokens * TOKEN.itemsize:
-        held = (size - HEADER_BYTES) / TOKEN.itemsize
-        raise UserError(f"{path} promises {tokens:,} tokens but holds {held:,.0f}; make it again")
+    promised = HEADER_BYTES + tokens * TOKEN.itemsize
+    if size != promised:
+        raise UserError(
+            f"{path} promises {tokens:,} tokens in {promised:,} bytes but is {size:,} bytes long;"
+            " make it again"
+        )
     if tokens == 0:
         return np.empty(0, TOKEN)  # nothing cannot be mapped
     return np.memmap(path, dtype=TOKEN, mode="r", offset=HEADER_BYTES, shape=(tokens,))
