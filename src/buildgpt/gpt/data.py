@@ -242,7 +242,8 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         for split in SPLITS:
-            _ = [(shard["file"], shard["tokens"]) for shard in manifest["splits"][split]["shards"]]
+            shards = manifest["splits"][split]["shards"]
+            _ = [(folder / shard["file"], shard["tokens"]) for shard in shards]
         _ = manifest["tokenizer"]
     except (ValueError, KeyError, TypeError):
         raise UserError(f"{path} is damaged; make the shards again") from None
