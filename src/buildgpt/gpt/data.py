@@ -220,12 +220,15 @@ class Corpus:
 
     def stream(self, split: str) -> Stream:
         """The split's shards, which must be those of the manifest where there is one."""
-        paths = sorted(self.folder.glob(f"*{split}*.bin"))
+        paths = [p for p in sorted(self.folder.glob("*.bin")) if split in p.stem.split("_")]
         if self.manifest:
             listed = self.manifest["splits"][split]["shards"]
             paths = [self.folder / shard["file"] for shard in listed]
         if not paths:
-            raise UserError(f"{self.folder} holds no shard of the split {split!r} (*{split}*.bin)")
+            raise UserError(
+                f"{self.folder} holds no shard of the split {split!r},"
+                f" such as NAME_{split}_000000.bin"
+            )
         stream = Stream(paths, self.tokenizer.vocab_size)
         if self.manifest and [len(s) for s in stream.shards] != [s["tokens"] for s in listed]:
             raise UserError(
