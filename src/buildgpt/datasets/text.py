@@ -42,7 +42,7 @@ def shakespeare() -> list[Document]:
 def own_documents(core: Core, sources: list[Path], val_fraction: float) -> list[Document]:
     """One document a file, with a part held out: the last part of one, whole ones of many."""
     core.config.require(0 < val_fraction < 1, "--val-fraction must be above 0 and below 1")
-    files = [file for source in sources for file in find_files(core, source)]
+    files = list(dict.fromkeys(f for source in sources for f in find_files(core, source)))
     if len(files) == 1:
         cut = round(len(read_text(core, files[0])) * (1 - val_fraction))
         parts = (("train", 0, cut), ("val", cut, None))
@@ -68,14 +68,14 @@ def find_files(core: Core, source: Path) -> list[Path]:
 
 def hold_out(files: list[Path], val_fraction: float) -> set[Path]:
     """Whole files, drawn with a fixed seed, that make up about the fraction of all bytes."""
-    order = random.Random(1337).sample(files, len(files))
-    wanted = val_fraction * sum(file.stat().st_size for file in files)
+    sizes = {file: file.stat().st_size for file in files}
+    wanted = val_fraction * sum(sizes.values())
     held: set[Path] = set()
-    for file in order[:-1]:  # one at least is left for training
-        if sum(f.stat().st_size for f in held) + file.stat().st_size / 2 > wanted and held:
-            break
-        held.add(file)
-    return held
+    for file in random.Random(1337).sample(files, len(files) - 1):  # one is left for training
+        if sizes[file] / 2 <= wanted:  # nearer to the fraction with it than without
+            held.add(file)
+            wanted -= sizes[file]
+    return held or {min(files, key=sizes.__getitem__)}
 
 
 def read_text(core: Core, path: Path) -> str:
