@@ -122,6 +122,8 @@ def write_shards(
         splits = {split: writer.close() for split, writer in writers.items()}
         core.data.write_manifest(temporary, tokenizer, splits)
         temporary.rename(out)
+    except OSError as error:
+        raise core.config.UserError(f"cannot write {out}: {error.strerror}") from None
     finally:
         shutil.rmtree(temporary.parent, ignore_errors=True)
     return splits
