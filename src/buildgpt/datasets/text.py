@@ -44,7 +44,7 @@ def own_documents(core: Core, sources: list[Path], val_fraction: float) -> list[
     core.config.require(0 < val_fraction < 1, "--val-fraction must be above 0 and below 1")
     files = list(dict.fromkeys(f for source in sources for f in find_files(core, source)))
     if len(files) == 1:
-        cut = round(len(read_text(core, files[0])) * (1 - val_fraction))
+        cut = int(len(read_text(core, files[0])) * (1 - val_fraction))
         parts = (("train", 0, cut), ("val", cut, None))
         return [
             Document(files[0].name, split, files[0], start=start, stop=stop)
