@@ -108,6 +108,8 @@ def stream_text(model: GPT, tokenizer: Tokenizer, prompt: str, sampling: Samplin
     """Yield the continuation of the first sample piece by piece, as soon as it is whole text."""
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
     for ids in generate_ids(model, tokenizer, prompt, sampling):
+        if ids[0] is None:  # the first sample has ended, others have not
+            break
         yield decoder.decode(tokenizer.decode_bytes(ids[:1]))
     yield decoder.decode(b"", final=True)
 
