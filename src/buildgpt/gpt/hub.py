@@ -13,6 +13,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
+from torch.nn import functional as F
 
 from .checkpoint import load_weights, save_tensors
 from .config import ModelConfig, UserError, write_text
@@ -118,24 +119,24 @@ def is_transposed(name: str) -> bool:
 def from_hugging_face(theirs: dict[str, Tensor], model: GPT) -> dict[str, Tensor]:
     """Their tensors under our names, turned and with the vocabulary widened as `model` has it."""
     theirs = {name.removeprefix("transformer."): tensor for name, tensor in theirs.items()}
-    if "lm_head.weight" in theirs and not torch.equal(
-        theirs["lm_head.weight"], theirs["wte.weight"]
-    ):
+    embedding, head = theirs.get("wte.weight"), theirs.get("lm_head.weight")
+    if embedding is not None and head is not None and not torch.equal(head, embedding):
         raise UserError("this model's head is not tied to its embedding, so it is no GPT-2")
     # Old files keep each layer's triangular mask beside the weights.
     ignored = ("lm_head.weight", ".attn.bias", ".attn.masked_bias")
     names = {their: our for our, their in our_names(model).items()}
-    ours = {}
-    for name, tensor in theirs.items():
-        if not name.endswith(ignored):
-            ours[names.get(name, name)] = tensor
-    ours = {name: t.t().contiguous() if is_transposed(name) else t for name, t in ours.items()}
-    embedding = ours.get("token_embedding.weight")
-    if embedding is not None and embedding.shape[0] == model.config.vocab_size:
-        padded = torch.zeros_like(model.token_embedding.weight)
-        padded[: embedding.shape[0]] = embedding
-        ours["token_embedding.weight"] = padded.detach()
-    return ours
+    ours = {names.get(name, name): t for name, t in theirs.items() if not name.endswith(ignored)}
+    return {name: turn_or_widen(name, tensor, model) for name, tensor in ours.items()}
+
+
+def turn_or_widen(name: str, tensor: Tensor, model: GPT) -> Tensor:
+    """One of their tensors, under our name, as ours; what is no matrix stays as it is."""
+    if tensor.dim() != 2:
+        return tensor
+    if name == "token_embedding.weight":
+        padding = model.token_embedding.num_embeddings - model.config.vocab_size
+        return F.pad(tensor, (0, 0, 0, padding))
+    return tensor.t().contiguous() if is_transposed(name) else tensor
 
 
 def to_hugging_face(model: GPT) -> dict[str, Tensor]:
