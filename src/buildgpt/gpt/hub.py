@@ -89,10 +89,12 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     """Their tensors from model.safetensors, in fp32; never from a pickle."""
     path = folder / "model.safetensors"
     if not path.exists():
-        pickles = sorted(p.name for p in folder.glob("*.bin")) or ["no weights"]
+        pickles = sorted(p.name for p in folder.glob("*.bin"))
         raise UserError(
             f"{folder} has no model.safetensors, only {pickles[0]}; pickles are not opened here,"
             " as they can run any program: convert it with safetensors first"
+            if pickles
+            else f"{folder} has no model.safetensors, the one file that weights are read from"
         )
     try:
         return {name: tensor.float() for name, tensor in load_file(path).items()}
