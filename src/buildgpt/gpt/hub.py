@@ -33,6 +33,15 @@ NAMES = {
     "blocks.{}.mlp.out": "h.{}.mlp.c_proj",
 }
 
+# Our name of a size -> theirs.
+SIZE_NAMES = {
+    "layers": "n_layer",
+    "heads": "n_head",
+    "width": "n_embd",
+    "context": "n_positions",
+    "vocab_size": "vocab_size",
+}
+
 # What must be so in their config.json for the weights to mean what ours do.
 FIXED: dict[str, Any] = {
     "model_type": "gpt2",
@@ -72,13 +81,10 @@ def read_config(folder: Path) -> ModelConfig:
                 raise UserError(f"{folder} is no GPT-2 that fits: its {key} is {value!r}")
         if theirs.get("n_inner") not in (None, 4 * theirs["n_embd"]):
             raise UserError(f"{folder} is no GPT-2 that fits: its n_inner is {theirs['n_inner']}")
-        return ModelConfig(
-            layers=theirs["n_layer"],
-            heads=theirs["n_head"],
-            width=theirs["n_embd"],
-            context=theirs["n_positions"],
-            vocab_size=theirs["vocab_size"],
-        )
+        sizes = {our: theirs[their] for our, their in SIZE_NAMES.items()}
+        if any(type(size) is not int for size in sizes.values()):
+            raise TypeError
+        return ModelConfig(**sizes)
     except OSError:
         raise UserError(f"{folder} is no Hugging Face folder: it has no config.json") from None
     except (ValueError, TypeError, AttributeError, KeyError):
@@ -188,14 +194,12 @@ def export_folder(model: GPT, tokenizer: Tokenizer, folder: Path) -> None:
 def their_config(model: GPT, tokenizer: Tokenizer) -> dict[str, Any]:
     """A config.json for `transformers`."""
     config = dataclasses.asdict(model.config)
-    theirs = {"layers": "n_layer", "heads": "n_head", "width": "n_embd", "context": "n_positions"}
     dropouts = dict.fromkeys(("attn_pdrop", "embd_pdrop", "resid_pdrop"), config["dropout"])
     ends = dict.fromkeys(("bos_token_id", "eos_token_id"), tokenizer.end_of_text)
     return {
         "architectures": ["GPT2LMHeadModel"],
         **FIXED,
-        **{their: config[our] for our, their in theirs.items()},
-        "vocab_size": config["vocab_size"],
+        **{their: config[our] for our, their in SIZE_NAMES.items()},
         **dropouts,
         **ends,
     }
