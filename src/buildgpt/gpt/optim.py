@@ -79,9 +79,10 @@ def load_optimizer_tensors(
     model: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]
 ) -> None:
     """Put back what `optimizer_tensors` gave; UserError if it belongs to another model."""
-    names = {name for name, _ in model.named_parameters()}
-    if {key.rpartition("/")[0] for key in tensors} - names:
-        raise UserError("the checkpoint's optimizer state belongs to another model")
+    shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
+    for key, value in tensors.items():
+        if value.dim() and value.shape != shapes.get(key.rpartition("/")[0]):  # steps have no dim
+            raise UserError("the checkpoint's optimizer state belongs to another model")
     for name, parameter in model.named_parameters():
         state = {k.rpartition("/")[2]: v for k, v in tensors.items() if k.startswith(f"{name}/")}
         optimizer.state[parameter] = {
