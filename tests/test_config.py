@@ -169,6 +169,7 @@ def test_later_overrides_win(tmp_path):
         (" train.lr = 3 ", ("train", "lr", 3)),
         ("sample.at=[0, 50]", ("sample", "at", [0, 50])),
         ("runtime.device=cpu", ("runtime", "device", "cpu")),
+        ("runtime.device = cpu ", ("runtime", "device", "cpu")),
         ("data.path=data/my text", ("data", "path", "data/my text")),
         ("data.path=C:\\new\\data", ("data", "path", "C:\\new\\data")),
         ("sample.prompt=ROMEO:", ("sample", "prompt", "ROMEO:")),

@@ -342,6 +342,7 @@ settled = st.characters(exclude_categories=("Cs", "Cn", "Co"), max_codepoint=0x2
 )
 @example(TEXT)
 @example(awkward)
+@example("I'm sure you're what we've seen; they'll say he'd, it's, don't. I'M SURE YOU'RE")
 def test_gpt2_is_that_of_transformers(gpt2, reference, text):
     ids = gpt2.encode(text)
     assert ids == reference(text)["input_ids"]
