@@ -43,7 +43,15 @@ def test_an_empty_recipe_is_all_defaults(tmp_path):
 
 def test_every_key_is_written_and_read_back(tmp_path):
     changed = Recipe(
-        config.ModelConfig(layers=3, heads=5, width=35, context=17, vocab_size=11, dropout=0.25),
+        config.ModelConfig(
+            layers=3,
+            heads=5,
+            width=35,
+            context=17,
+            vocab_size=11,
+            dropout=0.25,
+            init_std=0.5,
+        ),
         config.DataConfig(path="a folder/ä", tokenizer="gpt2", val_tokens=99),
         config.TrainConfig(
             steps=7,

@@ -57,13 +57,21 @@ def own_documents(core: Core, sources: list[Path], val_fraction: float) -> list[
 def find_files(core: Core, source: Path) -> list[Path]:
     """The file itself, or all text files below a folder, in name order."""
     if source.is_dir():
-        files = [p for p in sorted(source.rglob("*")) if p.suffix in TEXT_SUFFIXES and p.is_file()]
+        files = [
+            p for p in sorted(source.rglob("*")) if is_text(p.relative_to(source)) and p.is_file()
+        ]
         if files:
             return files
         raise core.config.UserError(f"{source} holds no .txt or .md file")
     if not source.is_file():
         raise core.config.UsageError(f"there is no file or folder {source}")
     return [source]
+
+
+def is_text(path: Path) -> bool:
+    """Whether a path below a folder ends like a text and is not hidden."""
+    hidden = any(part.startswith(".") for part in path.parts)
+    return path.suffix.lower() in TEXT_SUFFIXES and not hidden
 
 
 def hold_out(files: list[Path], val_fraction: float) -> set[Path]:
@@ -81,7 +89,7 @@ def hold_out(files: list[Path], val_fraction: float) -> set[Path]:
 def read_text(core: Core, path: Path) -> str:
     """A file's text; UserError if it is empty or no UTF-8 text."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # without a byte order mark
     except UnicodeDecodeError:
         text = "\0"
     except OSError as error:

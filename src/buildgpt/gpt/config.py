@@ -42,6 +42,7 @@ class ModelConfig:
     context: int = 1024
     vocab_size: int = 0  # 0: the tokenizer's
     dropout: float = 0.0
+    init_std: float = 0.02  # GPT-2's; a narrow model learns faster from a larger one
 
     def __post_init__(self) -> None:
         for name in ("layers", "heads", "width", "context"):
@@ -51,6 +52,7 @@ class ModelConfig:
             f"model.heads = {self.heads} does not divide model.width = {self.width};"
             f" nearest that does: {nearest_divisor(self.width, self.heads)}",
         )
+        require(self.init_std > 0, "model.init_std must be above 0")
         require(0 <= self.dropout < 1, "model.dropout must be at least 0 and below 1")
 
 

@@ -88,7 +88,7 @@ class CharTokenizer(Tokenizer):
             unknown = error.args[0]
             raise UserError(
                 f"the tokenizer does not know the character {unknown!r} (U+{ord(unknown):04X});"
-                f" it knows these {len(self.characters)}: {self.characters!r}"
+                f" it knows these {len(self.characters)}: {self.characters[:100]!r}"
             ) from None
 
     def to_dict(self) -> dict[str, Any]:
