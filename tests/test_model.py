@@ -132,6 +132,16 @@ def test_sequences_of_a_batch_do_not_see_each_other():
 
 
 @torch.no_grad()
+def test_the_mlps_gelu_is_the_one_by_tanh():
+    """Hendrycks and Gimpel 2016's approximation, as GPT-2 was trained with."""
+    mlp = lively(TINY, torch.float64).blocks[0].mlp
+    x = torch.randn(2, 3, TINY.width, dtype=torch.float64)
+    up = x @ mlp.up.weight.T + mlp.up.bias
+    gelu = 0.5 * up * (1 + (math.sqrt(2 / math.pi) * (up + 0.044715 * up**3)).tanh())
+    torch.testing.assert_close(mlp(x), gelu @ mlp.out.weight.T + mlp.out.bias)
+
+
+@torch.no_grad()
 def test_positions_are_told_apart():
     model = lively(TINY)
     logits = model(torch.full((1, 4), 7))

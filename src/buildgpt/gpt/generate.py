@@ -42,8 +42,8 @@ def probabilities(logits: Tensor, sampling: Sampling) -> Tensor:
     """Logits (N, V) -> probabilities (N, V) after temperature, top-k and top-p."""
     if sampling.temperature == 0:
         return torch.nn.functional.one_hot(logits.argmax(dim=-1), logits.size(-1)).float()
-    # Less the largest first: a tiny temperature must not overflow, nor become fp32's 0.
-    logits = (logits - logits.amax(dim=-1, keepdim=True)) / max(sampling.temperature, 1e-30)
+    # Less than 1e-30 is as good as greedy already, and fp32 would overflow or divide by 0.
+    logits = logits / max(sampling.temperature, 1e-30)
     if 0 < sampling.top_k < logits.size(-1):
         kth = logits.topk(sampling.top_k, dim=-1).values[:, -1:]
         logits = logits.masked_fill(logits < kth, -math.inf)

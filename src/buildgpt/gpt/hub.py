@@ -92,7 +92,7 @@ def read_config(folder: Path) -> ModelConfig:
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
-    """Their tensors from model.safetensors, in fp32; never from a pickle."""
+    """Their tensors from model.safetensors; never from a pickle."""
     path = folder / "model.safetensors"
     if not path.exists():
         pickles = sorted(p.name for p in folder.glob("*.bin"))
@@ -103,7 +103,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
             else f"{folder} has no model.safetensors, the one file that weights are read from"
         )
     try:
-        return {name: tensor.float() for name, tensor in load_file(path).items()}
+        return load_file(path)
     except SafetensorError as error:
         raise UserError(f"{path} is damaged: {error}") from None
 
