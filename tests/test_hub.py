@@ -320,11 +320,24 @@ def test_a_config_that_disagrees_with_the_weights_is_refused(folder, change):
 
 def test_a_foreign_tokenizer_is_refused(folder):
     (folder / OUR_TOKENIZER).unlink()
-    assert "only GPT-2's own tokenizer" in refusal(folder)
+    assert "only GPT-2's tokenizer" in refusal(folder)
+
     ByteTokenizer().save(folder / OUR_TOKENIZER)
-    assert "257" in refusal(folder)
+    assert "of 31 ids" in refusal(folder)
     (folder / OUR_TOKENIZER).write_text('{"kind": "other"}')
     assert "tokenizer" in refusal(folder)
+
+
+def test_a_vocabulary_of_gpt2s_size_with_other_pieces_is_refused(tmp_path):
+    spelling = GPT2Tokenizer().spelling()
+    a, b, *_ = spelling
+    path = tmp_path / "vocab.json"
+    path.write_text(json.dumps(spelling), encoding="utf-8")
+    assert hub_module.spells_like_gpt2(path, GPT2Tokenizer())
+    path.write_text(json.dumps(spelling | {a: spelling[b], b: spelling[a]}), encoding="utf-8")
+    assert not hub_module.spells_like_gpt2(path, GPT2Tokenizer())
+    path.write_text("{", encoding="utf-8")
+    assert not hub_module.spells_like_gpt2(path, GPT2Tokenizer())
 
 
 # Refused: what it holds.

@@ -53,7 +53,7 @@ def probabilities(logits: Tensor, sampling: Sampling) -> Tensor:
 
 def nucleus(chances: Tensor, top_p: float) -> Tensor:
     """Keep the fewest likeliest tokens that make up top_p together (Holtzman et al. 2020)."""
-    ordered, order = chances.sort(dim=-1, descending=True)
+    ordered, order = chances.sort(dim=-1, descending=True, stable=True)
     before = ordered.cumsum(dim=-1) - ordered  # what the likelier ones already make up
     kept = torch.zeros_like(chances).scatter(-1, order, ordered * (before < top_p))
     return kept / kept.sum(dim=-1, keepdim=True)

@@ -161,12 +161,23 @@ def import_tokenizer(folder: Path, vocab_size: int) -> Tokenizer:
     """Ours if the folder came from here, else GPT-2's; UserError where neither fits."""
     ours = folder / OUR_TOKENIZER
     tokenizer = load_tokenizer(ours) if ours.exists() else GPT2Tokenizer()
-    if tokenizer.vocab_size != vocab_size:
-        raise UserError(
-            f"{folder} has a vocabulary of {vocab_size}, its tokenizer {tokenizer.vocab_size};"
-            " only GPT-2's own tokenizer can be imported"
-        )
-    return tokenizer
+    same_pieces = spells_like_gpt2(folder / "vocab.json", tokenizer)
+    if tokenizer.vocab_size == vocab_size and same_pieces:
+        return tokenizer
+    raise UserError(
+        f"{folder} has a vocabulary of its own, of {vocab_size} ids; only GPT-2's tokenizer, of"
+        f" {GPT2Tokenizer().vocab_size}, can be imported"
+    )
+
+
+def spells_like_gpt2(path: Path, tokenizer: Tokenizer) -> bool:
+    """Whether a vocab.json, if there is one, gives GPT-2's pieces the ids that GPT-2 does."""
+    if not path.exists() or not isinstance(tokenizer, GPT2Tokenizer):
+        return True
+    try:
+        return json.loads(path.read_text(encoding="utf-8")) == tokenizer.spelling()
+    except ValueError:
+        return False
 
 
 def export_folder(model: GPT, tokenizer: Tokenizer, folder: Path) -> None:

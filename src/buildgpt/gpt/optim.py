@@ -41,7 +41,10 @@ def clip_gradients(model: nn.Module, largest: float) -> Tensor:
 
 
 def learning_rate(step: int, steps: float, config: TrainConfig) -> float:
-    """The rate of the update that follows `step` updates, of `steps` in all; the first is not 0."""
+    """The rate of the update that follows `step` updates, of `steps` in all.
+
+    The first update's is not 0, and the last one's not quite the end of the decay.
+    """
     warmup = min((step + 1) / (config.warmup_steps + 1), 1.0)
     done = (step - config.warmup_steps) / max(steps - config.warmup_steps, 1)
     return config.lr * warmup * decay(min(max(done, 0.0), 1.0), config)

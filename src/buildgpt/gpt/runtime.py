@@ -57,7 +57,8 @@ class Runtime:
         """The sum of a tensor over all ranks, on the CPU."""
         if self.world_size == 1:
             return values.cpu()
-        shared = values.to(self.device if dist.get_backend() == "nccl" else "cpu")
+        place = self.device if dist.get_backend() == "nccl" else torch.device("cpu")
+        shared = values.to(place, copy=True)
         dist.all_reduce(shared)
         return shared.cpu()
 
