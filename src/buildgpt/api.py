@@ -1,6 +1,7 @@
 """What every verb does, for the command line and for Python alike."""
 
 import difflib
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -98,6 +99,16 @@ def import_run(source: str, name: str, runs: Path = RUNS, core: Core | None = No
         raise core.config.UsageError(f"{folder} exists; choose another name")
     model, tokenizer = core.hub.import_folder(local_folder(core, source))
     folder.mkdir(parents=True)
+    try:
+        fill_run(core, folder, source, model, tokenizer)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return folder
+
+
+def fill_run(core: Core, folder: Path, source: str, model: Any, tokenizer: Any) -> None:
+    """Write what a run of imported weights consists of."""
     tokenizer.save(folder / "tokenizer.json")
     state = {"tokens": 0, "seconds": 0.0, "imported_from": source}
     core.checkpoint.save_checkpoint(folder, 0, model.state_dict(), {}, state)
@@ -105,7 +116,6 @@ def import_run(source: str, name: str, runs: Path = RUNS, core: Core | None = No
     # Last, as this file makes the folder a run.
     recipe = imported_recipe(core, model)
     core.config.write_text(folder / "recipe.toml", core.config.to_toml(recipe))
-    return folder
 
 
 def export_run(source: str, folder: Path, step: int | None = None, runs: Path = RUNS) -> Path:

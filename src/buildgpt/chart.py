@@ -14,7 +14,7 @@ def joined(points: Sequence[Point], gap: float) -> Iterator[Point]:
     """The points, with more on the line between two that are further apart than `gap` in x."""
     yield from points[:1]
     for (x0, y0), (x1, y1) in pairwise(points):
-        pieces = max(int((x1 - x0) / gap), 1)
+        pieces = int((x1 - x0) / gap) + 1
         for piece in range(1, pieces + 1):
             yield x0 + (x1 - x0) * piece / pieces, y0 + (y1 - y0) * piece / pieces
 
@@ -33,8 +33,14 @@ def draw(points: Sequence[Point], width: int, height: int, right: float = 0.0) -
         across = min(int(x / end * 2 * columns), 2 * columns - 1)
         down = min(int((highest - y) / spread * 4 * height), 4 * height - 1)
         cells[down // 4][across // 2] |= DOTS[across % 2][down % 4]
-    labels = {0: f"{highest:.2f}", height - 1: f"{lowest:.2f}"} if points else {}
+    labels = {0: label(highest), height - 1: label(lowest)} if points else {}
     return [
         f"{labels.get(row, ''):>{LABEL}} │" + "".join(chr(0x2800 + cell) for cell in cells[row])
         for row in range(height)
     ]
+
+
+def label(value: float) -> str:
+    """A number in at most LABEL characters."""
+    exact = f"{value:.2f}"
+    return exact if len(exact) <= LABEL else f"{value:.0e}"

@@ -15,7 +15,6 @@ from .core import Core, load_core
 
 app = typer.Typer(
     help="Build GPT-2 from an empty file, then reproduce it for the price of a lunch.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -39,7 +38,8 @@ def about(
     """Build GPT-2 from an empty file, then reproduce it for the price of a lunch."""
     if version:
         print(__version__)
-        raise typer.Exit
+    elif context.invoked_subcommand is None:
+        print(context.get_help())
 
 
 @app.command()
@@ -125,7 +125,9 @@ def run_training(
 
 @app.command()
 def train(
-    recipe: Annotated[str, typer.Argument(help="A bundled recipe or a TOML file.")],
+    recipe: Annotated[
+        str, typer.Argument(metavar="RECIPE", help="A bundled recipe or a TOML file.")
+    ],
     name: Annotated[str, typer.Option(help="The run's name; the recipe's otherwise.")] = "",
     runs: Runs = api.RUNS,
     settings: Settings = None,
@@ -140,7 +142,7 @@ def train(
 @app.command()
 def sample(
     run: RunName,
-    prompt: Annotated[str, typer.Argument(help="The text to go on from.")] = "",
+    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="The text to go on from.")] = "",
     max_tokens: Annotated[int, typer.Option(help="How many tokens to add.")] = 200,
     temperature: Annotated[float, typer.Option(help="0 always takes the likeliest.")] = 0.8,
     top_k: Annotated[int, typer.Option(help="Only the K likeliest tokens; 0: all.")] = 0,
@@ -159,6 +161,7 @@ def sample(
     core.generate.Sampling(**wishes)  # wrong words are told before a model is loaded
     model = api.load(run, step, runs, core)
     if samples == 1 and not as_json:
+        model.tokenizer.encode(prompt)  # an unknown character is told before anything is printed
         print(prompt, end="", flush=True)
         for piece in model.stream(prompt, **wishes):
             print(piece, end="", flush=True)
@@ -222,7 +225,9 @@ def prepare(
 
 @app.command("import")
 def import_(
-    source: Annotated[str, typer.Argument(help="A Hugging Face GPT-2 folder, or hf:owner/name.")],
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="A Hugging Face GPT-2 folder, or hf:owner/name.")
+    ],
     run: Annotated[str, typer.Argument(metavar="RUN", help="The new run's name.")],
     runs: Runs = api.RUNS,
     as_json: Json = False,
@@ -235,7 +240,7 @@ def import_(
 @app.command("export")
 def export(
     run: RunName,
-    folder: Annotated[Path, typer.Argument(help="The new folder.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The new folder.")],
     step: Step = None,
     runs: Runs = api.RUNS,
     as_json: Json = False,

@@ -7,6 +7,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,7 +62,7 @@ class Progress:
             self.attempt = line["attempt"]
             self.losses = {s: v for s, v in self.losses.items() if s <= step}
             self.samples = {s: v for s, v in self.samples.items() if s <= step}
-            self.messages = []
+            self.messages, self.summary = [], {}
         match line["kind"]:
             case "train":
                 self.latest = line
@@ -71,7 +73,7 @@ class Progress:
             case "val":
                 self.validation = line
             case "event":
-                if line["event"] in ("start", "resume", "note", "skip"):
+                if line["event"] in ("start", "resume", "note", "skip", "preempted"):
                     self.messages.append(line["message"])
                 self.summary = line.get("summary", self.summary)
 
@@ -79,30 +81,61 @@ class Progress:
 def launch(core: Core, words: list[str], folder: Path, recipe: Any, title: str, plain: bool) -> int:
     """Run `python -m CORE.train WORDS`: live on a terminal, else or if `plain` as plain lines.
 
-    Returns its exit status. Ctrl-C reaches it too; it saves, and this waits for that.
+    Returns its exit status. Ctrl-C makes it save and end, and this waits for that.
     """
     command = [sys.executable, "-m", f"{core.package}.train", *words]
     console = Console()
     live = console.is_terminal and not plain
     before = Progress(folder / "metrics.jsonl")
     before.follow()  # what an earlier attempt wrote is old news
-    interrupts: list[int] = []
-    previous = signal.signal(signal.SIGINT, lambda number, frame: interrupts.append(number))
-    try:
-        with tempfile.TemporaryFile() as errors:
-            output = subprocess.DEVNULL if live else None
-            process = subprocess.Popen(command, stdout=output, stderr=errors, env=environment(core))
-            if live:
-                show(process, before, recipe, title, console)
-            status = process.wait()
-            errors.seek(0)
-            complaint = errors.read().decode(errors="replace")
-    finally:
-        signal.signal(signal.SIGINT, previous)
-    if status and interrupts and not (folder / "state").exists():
-        complaint = "stopped before the run began; nothing was changed\n"
+    with tempfile.TemporaryFile() as errors, passing_signals() as children:
+        output = subprocess.DEVNULL if live else None
+        process = start(command, output, errors, environment(core))
+        children.append(process)
+        if live:
+            show(process, before, recipe, title, console)
+        status = process.wait()
+        errors.seek(0)
+        complaint = errors.read().decode(errors="replace")
+    if status < 0:
+        complaint = ended_by(-status)
     print(complaint, end="", file=sys.stderr, flush=True)
     return min(status, 2) if status >= 0 else 1
+
+
+def start(command: list[str], output: Any, errors: Any, env: dict[str, str]) -> subprocess.Popen:
+    """Start it in a process group of its own, so that one Ctrl-C does not reach it twice."""
+    devnull = subprocess.DEVNULL
+    return subprocess.Popen(
+        command, stdin=devnull, stdout=output, stderr=errors, env=env, process_group=0
+    )
+
+
+@contextmanager
+def passing_signals() -> Iterator[list[subprocess.Popen]]:
+    """Pass Ctrl-C, SIGTERM and a closed terminal on to the processes that are put into the list."""
+    children: list[subprocess.Popen] = []
+
+    def pass_on(number: int, frame: Any) -> None:
+        if not children:
+            raise KeyboardInterrupt
+        for child in children:
+            if os.name != "nt":  # where a Ctrl-C reaches every process of the console anyway
+                child.send_signal(signal.SIGINT if number == signal.SIGINT else signal.SIGTERM)
+
+    numbers = [getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n)]
+    previous = {number: signal.signal(number, pass_on) for number in numbers}
+    try:
+        yield children
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def ended_by(number: int) -> str:
+    """What to say of a process that a signal ended at once."""
+    name = signal.Signals(number).name
+    return f"error: {name} ended the training at once; go on with --resume from what was saved\n"
 
 
 def environment(core: Core) -> dict[str, str]:

@@ -119,7 +119,8 @@ def is_complete(folder: Path) -> bool:
     """Whether complete.json is there and every file has the size that it promises."""
     try:
         promised = json.loads((folder / COMPLETE).read_text(encoding="utf-8"))
-        return all((folder / n).stat().st_size == p["bytes"] for n, p in promised.items())
+        right = [(folder / n).stat().st_size == p["bytes"] for n, p in promised.items()]
+        return all(right) and "model.safetensors" in promised
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return False
 
@@ -138,19 +139,26 @@ def choose_checkpoint(run: Path, step: int | None = None) -> Path:
     return found[-1]
 
 
-def read_tensors(folder: Path, name: str) -> dict[str, Tensor]:
-    """A checkpoint's tensors, once their SHA-256 was seen to be the promised one."""
-    path = folder / name
+def is_promised(folder: Path, name: str) -> bool:
+    """Whether a checkpoint has this file; UserError if its SHA-256 is not the promised one."""
     promised = json.loads((folder / COMPLETE).read_text(encoding="utf-8"))
-    if name not in promised:
-        return {}
-    if sha256(path) != promised[name]["sha256"]:
-        raise UserError(f"{path} was changed or damaged since it was saved; use an earlier --step")
-    return load_file(path)
+    if name in promised and sha256(folder / name) != promised[name]["sha256"]:
+        raise UserError(
+            f"{folder / name} was changed or damaged since it was saved; delete {folder.name}"
+            " to use the checkpoint before it"
+        )
+    return name in promised
+
+
+def read_tensors(folder: Path, name: str) -> dict[str, Tensor]:
+    """A checkpoint's tensors; none if it has no such file."""
+    return load_file(folder / name) if is_promised(folder, name) else {}
 
 
 def read_state(folder: Path) -> dict[str, Any]:
     """A checkpoint's state.json."""
+    if not is_promised(folder, "state.json"):
+        raise UserError(f"{folder} has no state.json; delete it to use the checkpoint before it")
     return json.loads((folder / "state.json").read_text(encoding="utf-8"))
 
 

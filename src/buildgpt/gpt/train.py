@@ -13,7 +13,10 @@ import os
 import platform
 import signal
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +29,6 @@ from .config import (
     UsageError,
     UserError,
     load_recipe,
-    parse_override,
     require,
     to_toml,
     write_text,
@@ -138,7 +140,7 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(runtime.device.type, enabled=runtime.needs_scaler)
         self.batches = Batches(self.corpus.train, self.recipe.model.context, self.recipe.train.seed)
         self.sequences, self.micro_batch = divide(self.recipe, runtime.world_size)
-        self.step = 0
+        self.step, self.saved = 0, -1  # updates done, and how many in the newest checkpoint
         self.clock = Clock(started, 0.0, 0)
         self.interrupted = ""  # the name of the signal that asked to stop
         self.loss = self.norm = self.rate = math.nan
@@ -186,6 +188,7 @@ class Trainer:
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
+        self.validation = None  # what was measured before this update is no longer true
         self.clock.count(self.step, began)
 
     def accumulate(self) -> Tensor:
@@ -260,12 +263,21 @@ class Trainer:
             wish.max_tokens, wish.temperature, wish.top_k, seed=self.recipe.train.seed
         )
         self.model.eval()
-        text = wish.prompt + continue_text(self.model, self.tokenizer, wish.prompt, sampling)[0]
+        prompt = self.prompt()
+        text = prompt + continue_text(self.model, self.tokenizer, prompt, sampling)[0]
         self.model.train()
         with (self.folder / "samples.txt").open("a", encoding="utf-8", newline="\n") as file:
             file.write(f"=== step {self.step} ===\n{text}\n\n")
         quoted = "\n".join(f"    | {line}" for line in text.splitlines())
         self.record("sample", f"step {self.step:6,}  a sample\n{quoted}", text=text)
+
+    def prompt(self) -> str:
+        """The recipe's prompt; none where the tokenizer lacks one of its characters."""
+        try:
+            self.tokenizer.encode(self.recipe.sample.prompt)
+        except UserError:
+            return ""
+        return self.recipe.sample.prompt
 
     def save_if_due(self) -> None:
         """Save a checkpoint, where this step is one for it."""
@@ -273,7 +285,9 @@ class Trainer:
             self.save()
 
     def save(self) -> None:
-        """Save all that the next step depends on."""
+        """Save all that the next step depends on, unless it is what this attempt began with."""
+        if self.step == self.saved:
+            return
         if self.runtime.is_main:
             checkpoint.save_checkpoint(
                 self.folder,
@@ -283,6 +297,7 @@ class Trainer:
                 self.state(),
                 self.recipe.train.keep_checkpoints,
             )
+        self.saved = self.step
         self.runtime.wait()
 
     def state(self) -> dict[str, Any]:
@@ -297,14 +312,17 @@ class Trainer:
 
     def restore(self, folder: Path) -> None:
         """Go on from a checkpoint, as if there had been no pause."""
+        state = checkpoint.read_state(folder)
+        if "imported_from" in state:
+            name = self.folder.name
+            raise UsageError(f"{name} holds imported weights: train with train.init_from={name}")
         tensors = checkpoint.read_tensors(folder, "model.safetensors")
         checkpoint.load_weights(self.model, tensors, str(folder))
         optimizer = checkpoint.read_tensors(folder, "optimizer.safetensors")
         load_optimizer_tensors(self.model, self.optimizer, optimizer)
-        state = checkpoint.read_state(folder)
         self.scaler.load_state_dict(state["scaler"])
         checkpoint.restore_rng(state["rng"])
-        self.step = state["step"]
+        self.step = self.saved = state["step"]
         self.clock = Clock(self.clock.started, state["seconds"], self.step)
 
     # What is said about it.
@@ -348,6 +366,10 @@ class Trainer:
         self.event(start, words, **environment, ranks=ranks, parameters=parameters)
         for note in runtime.notes:
             self.event("note", note)
+        if self.prompt() != self.recipe.sample.prompt:
+            self.event(
+                "note", "sample.prompt has a character that the text lacks: sampling without"
+            )
         if self.step:
             self.event("note", f"going on from step {self.step}")
 
@@ -355,7 +377,8 @@ class Trainer:
         """Leave a checkpoint for later, as a signal asked for."""
         self.save()
         self.set_state("PREEMPTED")
-        self.event("preempted", f"stopped by {self.interrupted} after step {self.step}, saved")
+        words = f"stopped by {self.interrupted} after step {self.step}, saved; go on with --resume"
+        self.event("preempted", words)
         return self.summary()
 
     def finish(self) -> dict[str, Any]:
@@ -492,9 +515,9 @@ def run_attempt(
     elif resume and runtime.is_main:
         print(f"{folder} has no complete checkpoint: starting at the beginning", flush=True)
     open_folder(trainer)
-    watch_signals(trainer)
     try:
-        return trainer.run()
+        with watched_signals(trainer):
+            return trainer.run()
     except BaseException:
         trainer.set_state("FAILED")
         raise
@@ -517,11 +540,17 @@ def open_folder(trainer: Trainer) -> None:
 
 def resumed_recipe(folder: Path, overrides: list[str] | None) -> Recipe:
     """The run's own recipe with the overrides; UsageError if one would make it another run."""
-    for override in overrides or []:
-        section, key, _ = parse_override(override)
-        if f"{section}.{key}".startswith(FIXED_KEYS):
-            raise UsageError(f"{section}.{key} cannot change in a run; start another with --name")
-    return load_recipe(folder / "recipe.toml", overrides)
+    path = folder / "recipe.toml"
+    recipe = load_recipe(path, overrides)
+    before, now = (dataclasses.asdict(r) for r in (load_recipe(path), recipe))
+    for section, values in now.items():
+        for key, value in values.items():
+            fixed = f"{section}.{key}".startswith(FIXED_KEYS)
+            require(
+                not fixed or value == before[section][key],
+                f"{section}.{key} cannot change in a run; start another with --name",
+            )
+    return recipe
 
 
 def is_finished(folder: Path, recipe: Recipe) -> bool:
@@ -541,18 +570,23 @@ def finished_summary(folder: Path) -> dict[str, Any]:
     return summaries[-1] if summaries else {"run": str(folder)}
 
 
-def watch_signals(trainer: Trainer) -> None:
+@contextmanager
+def watched_signals(trainer: Trainer) -> Iterator[None]:
     """Ctrl-C and SIGTERM ask for a stop at the step's end; a second one stops at once."""
 
     def ask(number: int, frame: Any) -> None:
         trainer.interrupted = signal.Signals(number).name
         signal.signal(number, signal.SIG_DFL)
 
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals reach the main thread only; whoever trains in another handles them
+        return
+    previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, ask)
-    except ValueError:
-        pass  # signals reach the main thread only; whoever trains in another handles them
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:

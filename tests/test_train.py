@@ -1,0 +1,651 @@
+"""The loop: which tokens a step reads, what it computes, what it writes down, how it ends."""
+
+import json
+import math
+import os
+import shutil
+import signal
+import socket
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch.nn import functional as F
+
+from buildgpt import api
+from buildgpt.gpt import checkpoint, data, optim, runtime, train
+from buildgpt.gpt.config import TrainConfig, UsageError, UserError, load_recipe
+
+FILES = ("model.safetensors", "optimizer.safetensors")
+
+
+def newest(run: Path) -> Path:
+    return checkpoint.choose_checkpoint(run)
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(newest(run) / "model.safetensors")
+
+
+def lines(run: Path, kind: str) -> list[dict]:
+    return [line for line in train.read_metrics(run) if line["kind"] == kind]
+
+
+def losses(run: Path) -> list[float]:
+    return [line["loss"] for line in lines(run, "train")]
+
+
+def same_bits(one: Path, other: Path) -> bool:
+    """Whether two runs' newest checkpoints hold the same weights and the same optimizer state."""
+    for name in FILES:
+        a, b = (load_file(newest(run) / name) for run in (one, other))
+        if a.keys() != b.keys() or not all(torch.equal(a[k], b[k]) for k in a):
+            return False
+    return True
+
+
+def close(one: Path, other: Path, tolerance: float) -> bool:
+    a, b = weights(one), weights(other)
+    return all(torch.allclose(a[k], b[k], atol=tolerance, rtol=0) for k in a)
+
+
+def first_loss_of(model: torch.nn.Module, folder: Path, context: int, sequences: int, seed: int):
+    """The loss on the sequences of the first step, written out."""
+    stream = data.Corpus(SimpleNamespace(path=str(folder), tokenizer="", val_tokens=0)).train
+    x, y = data.Batches(stream, context, seed)(0, sequences)
+    with torch.no_grad():
+        logits = model(x)
+    return F.cross_entropy(logits.flatten(0, 1), y.flatten()).item()
+
+
+@pytest.fixture
+def read(monkeypatch):
+    """The sequences that training reads, in order, as rows of inputs and a last target."""
+    rows: list[torch.Tensor] = []
+    original = data.Batches.__call__
+
+    def remember(self, first, count):
+        x, y = original(self, first, count)
+        rows.extend(torch.cat([x, y[:, -1:]], dim=1))
+        return x, y
+
+    monkeypatch.setattr(data.Batches, "__call__", remember)
+    return rows
+
+
+@pytest.fixture
+def trainer(tiny, runs):
+    """A trainer of the tiny recipe before its first step, with settings."""
+
+    def trainer(*settings: str) -> train.Trainer:
+        recipe = load_recipe(tiny, list(settings))
+        return train.Trainer(runs / "x", recipe, runtime.start_runtime(recipe.runtime), 0.0, "")
+
+    return trainer
+
+
+@pytest.fixture
+def poison(monkeypatch):
+    """poison(step) makes the gradients of the update after `step` updates NaN."""
+
+    def poison(step: int) -> None:
+        original = train.Trainer.accumulate
+
+        def poisoned(self):
+            loss = original(self)
+            if self.step == step:
+                next(self.model.parameters()).grad.fill_(math.nan)
+            return loss
+
+        monkeypatch.setattr(train.Trainer, "accumulate", poisoned)
+
+    return poison
+
+
+@pytest.fixture
+def stop(monkeypatch):
+    """stop(step, signal) sends this process a signal in the middle of that step's update."""
+
+    def stop(step: int, number: int = signal.SIGTERM) -> None:
+        original = train.Trainer.accumulate
+
+        def interrupted(self):
+            if self.step == step - 1:
+                os.kill(os.getpid(), number)
+            return original(self)
+
+        monkeypatch.setattr(train.Trainer, "accumulate", interrupted)
+
+    return stop
+
+
+# Which tokens a step reads.
+
+
+def test_the_tokens_of_a_step_do_not_depend_on_the_micro_batch(fit, read):
+    orders = []
+    for micro_batch in (1, 2, 4):
+        fit(f"m{micro_batch}", f"train.micro_batch={micro_batch}")
+        orders.append(torch.stack(read))
+        read.clear()
+    assert orders[0].shape == (8 * 4, 17)
+    assert torch.equal(orders[0], orders[1])
+    assert torch.equal(orders[0], orders[2])
+
+
+def test_the_tokens_of_a_step_do_not_depend_on_restarts(fit, read, stop):
+    fit("whole")
+    whole = torch.stack(read)
+    read.clear()
+    stop(3)
+    fit("cut")
+    fit("cut", resume=True)
+    assert torch.equal(torch.stack(read), whole)
+
+
+def test_another_seed_reads_in_another_order(fit, read):
+    fit("one")
+    one = torch.stack(read)
+    read.clear()
+    fit("other", "train.seed=7")
+    assert not torch.equal(torch.stack(read), one)
+
+
+def test_the_cut_into_shards_changes_no_bit(fit, corpus, tmp_path):
+    recut = tmp_path / "recut"
+    recut.mkdir()
+    whole = data.Corpus(SimpleNamespace(path=str(corpus), tokenizer="", val_tokens=0))
+    splits = {}
+    for split in data.SPLITS:
+        writer = data.ShardWriter(recut, split, shard_tokens=97)
+        stream = getattr(whole, split)
+        writer.add(stream.read(0, len(stream)))
+        splits[split] = writer.close()
+    data.write_manifest(recut, whole.tokenizer, splits)
+    assert len(list(recut.glob("*train*"))) > 20
+    one, other = fit("one"), fit("other", f"data.path={recut}")
+    assert same_bits(one, other)
+    assert lines(one, "val")[-1]["loss"] == lines(other, "val")[-1]["loss"]
+
+
+# What a step computes.
+
+
+@pytest.mark.parametrize("micro_batch", [1, 2, 4])
+def test_accumulated_gradients_are_those_of_one_big_batch(trainer, micro_batch):
+    us = trainer(f"train.micro_batch={micro_batch}")
+    total = us.accumulate()
+    x, y = us.batches(0, 4)
+    plain = F.cross_entropy(us.model(x).flatten(0, 1), y.flatten())
+    gradients = torch.autograd.grad(plain, list(us.model.parameters()))
+    assert abs(total.item() - plain.item()) < 1e-6
+    for parameter, gradient in zip(us.model.parameters(), gradients):
+        assert torch.allclose(parameter.grad, gradient, atol=1e-7, rtol=1e-4)
+
+
+def test_accumulation_trains_like_one_big_batch(fit):
+    one, four = fit("one", "train.micro_batch=4"), fit("four", "train.micro_batch=1")
+    assert np.allclose(losses(one), losses(four), atol=1e-5)
+    assert close(one, four, 1e-4)
+
+
+def test_training_makes_the_loss_smaller(fit):
+    run = fit("run", "train.steps=60", "train.checkpoint_every=0", "train.eval_every=0")
+    assert losses(run)[-1] < losses(run)[0] - 0.5
+
+
+def test_training_twice_gives_the_same_bits(fit):
+    assert same_bits(fit("one", "model.dropout=0.2"), fit("two", "model.dropout=0.2"))
+
+
+def test_looking_around_changes_no_bit(fit):
+    plain = fit("plain", "model.dropout=0.2", "train.eval_every=0", "sample.at=[]")
+    nosy = fit("nosy", "model.dropout=0.2", "train.eval_every=1", "sample.every=1")
+    assert same_bits(plain, nosy)
+
+
+def test_the_first_loss_is_that_of_a_model_which_knows_nothing(fit, trained, core):
+    vocabulary = core.tokenizer.load_tokenizer(trained / "tokenizer.json").vocab_size
+    assert abs(losses(trained)[0] - math.log(vocabulary)) < 0.05
+
+
+def test_bf16_trains_fp32_weights(fit):
+    run, exact = fit("bf16", "runtime.dtype=bf16"), fit("fp32")
+    assert {t.dtype for t in weights(run).values()} == {torch.float32}
+    assert lines(run, "event")[0]["dtype"] == "bfloat16"
+    assert losses(run) != losses(exact)
+    assert np.allclose(losses(run), losses(exact), atol=2e-2)
+
+
+def test_a_compiled_module_saves_plain_names_and_agrees(fit, monkeypatch):
+    compiled = []
+    original = torch.compile
+
+    def compile_eagerly(module):
+        compiled.append(original(module, backend="eager"))
+        return compiled[-1]
+
+    monkeypatch.setattr(torch, "compile", compile_eagerly)
+    monkeypatch.setattr(runtime, "compiler_missing", lambda device: "")
+    ours, plain = fit("compiled", "runtime.compile=on"), fit("plain")
+    assert len(compiled) == 1
+    assert lines(ours, "event")[0]["compiled"] is True
+    assert weights(ours).keys() == weights(plain).keys()
+    assert close(ours, plain, 1e-5)
+    assert abs(lines(ours, "val")[-1]["loss"] - lines(plain, "val")[-1]["loss"]) < 1e-5
+
+
+def test_what_cannot_be_compiled_falls_back_with_one_line(fit, monkeypatch):
+    monkeypatch.setattr(runtime, "compiler_missing", lambda device: "there is no compiler")
+    run = fit("run", "runtime.compile=on", "train.steps=1")
+    notes = [line["message"] for line in lines(run, "event") if line["event"] == "note"]
+    assert notes == ["torch.compile is off: there is no compiler"]
+    assert lines(run, "event")[0]["compiled"] is False
+
+
+def test_a_micro_batch_that_does_not_fit_is_refused_with_one_that_does(fit):
+    with pytest.raises(UsageError, match=r"4 sequences .* micro-batches of 3 .*micro_batch=2"):
+        fit("run", "train.micro_batch=3")
+
+
+# What it writes down.
+
+
+def test_a_run_folder_holds_what_the_design_says(trained):
+    assert sorted(path.name for path in trained.iterdir()) == [
+        "checkpoints",
+        "metrics.jsonl",
+        "recipe.toml",
+        "samples.txt",
+        "state",
+        "tokenizer.json",
+    ]
+    assert [p.name for p in checkpoint.find_checkpoints(trained)] == ["step_000006", "step_000008"]
+    assert (trained / "state").read_text() == "DONE\n"
+    recipe = load_recipe(trained / "recipe.toml")
+    assert recipe.model.vocab_size > 0
+    assert "beta2 = 0.95" in (trained / "recipe.toml").read_text()
+
+
+def test_metrics_lines_say_where_they_stand_and_what_they_measure(trained):
+    found = train.read_metrics(trained)
+    assert len(found) == len((trained / "metrics.jsonl").read_text().splitlines())
+    for line in found:
+        assert line["kind"] in ("train", "val", "sample", "event")
+        assert (line["attempt"], line["tokens"]) == (1, line["step"] * 64)
+        assert line["seconds"] >= 0
+    updates = [line for line in found if line["kind"] == "train"]
+    assert [line["step"] for line in updates] == [1, 2, 3, 4, 5, 6, 7, 8]
+    for line in updates:
+        assert {"loss", "lr", "grad_norm", "tokens_per_second"} <= line.keys()
+    assert [line["step"] for line in found if line["kind"] == "val"] == [3, 6, 8]
+    assert [line["step"] for line in found if line["kind"] == "sample"] == [0, 3, 8]
+    assert [line["event"] for line in found if line["kind"] == "event"] == ["start", "done"]
+
+
+def test_the_first_update_has_a_learning_rate_and_the_schedule_is_followed(trained):
+    config = load_recipe(trained / "recipe.toml").train
+    rates = [line["lr"] for line in lines(trained, "train")]
+    assert rates[0] > 0
+    assert rates == [optim.learning_rate(step, 8, config) for step in range(8)]
+
+
+def test_the_last_step_is_reported_whatever_the_period(fit):
+    run = fit("run", "train.log_every=3")
+    assert [line["step"] for line in lines(run, "train")] == [3, 6, 8]
+
+
+def test_samples_are_written_for_reading(trained):
+    found = lines(trained, "sample")
+    expected = "".join(f"=== step {line['step']} ===\n{line['text']}\n\n" for line in found)
+    assert (trained / "samples.txt").read_text() == expected
+    assert all(line["text"].startswith("the ") for line in found)
+
+
+def test_a_prompt_that_the_text_cannot_spell_is_left_out(fit):
+    run = fit("run", "sample.prompt=ROMEO:")
+    assert (run / "state").read_text() == "DONE\n"
+    notes = [line["message"] for line in lines(run, "event") if line["event"] == "note"]
+    assert notes == ["sample.prompt has a character that the text lacks: sampling without"]
+    assert [line["step"] for line in lines(run, "sample")] == [0, 3, 8]
+    assert "ROMEO" not in (run / "samples.txt").read_text()
+
+
+def test_attempts_count_up_and_metrics_are_only_ever_appended(fit, stop):
+    stop(3)
+    run = fit("run")
+    before = (run / "metrics.jsonl").read_bytes()
+    fit("run", resume=True)
+    after = (run / "metrics.jsonl").read_bytes()
+    assert after.startswith(before)
+    assert {line["attempt"] for line in train.read_metrics(run)} == {1, 2}
+    second = [line for line in train.read_metrics(run) if line["attempt"] == 2]
+    assert [line["step"] for line in second if line["kind"] == "train"] == [4, 5, 6, 7, 8]
+    assert second[0]["event"] == "resume"
+
+
+def test_a_torn_last_line_is_survived(fit, stop):
+    stop(3)
+    run = fit("run")
+    whole = (run / "metrics.jsonl").read_bytes()
+    torn = whole + b'{"kind": "train", "attempt": 1, "st'
+    (run / "metrics.jsonl").write_bytes(torn)
+    fit("run", resume=True)
+    after = (run / "metrics.jsonl").read_bytes()
+    assert after.startswith(torn + b"\n")
+    assert train.read_metrics(run)[-1]["event"] == "done"
+    assert len(train.read_metrics(run)) == len(after.splitlines()) - 1
+
+
+def test_seconds_of_all_attempts_add_up(fit, stop):
+    stop(3)
+    run = fit("run")
+    fit("run", resume=True)
+    seconds = [line["seconds"] for line in train.read_metrics(run) if line["kind"] == "train"]
+    assert seconds == sorted(seconds)
+    state = checkpoint.read_state(run / "checkpoints" / "step_000006")
+    assert state["seconds"] >= seconds[2]
+
+
+# The end.
+
+
+def test_the_final_validation_is_of_the_final_weights(trained, corpus, core):
+    ids = np.concatenate(
+        [np.fromfile(p, dtype="<u2", offset=1024) for p in sorted(corpus.glob("*val*.bin"))]
+    )[:200].astype(np.int64)
+    model = core.model.GPT(load_recipe(trained / "recipe.toml").model)
+    model.load_state_dict(load_file(trained / "checkpoints" / "step_000008" / "model.safetensors"))
+    total = 0.0
+    for start in range(0, len(ids) - 1, 16):
+        window = torch.from_numpy(ids[start : start + 17])[None]
+        logits = model.eval()(window[:, :-1]).detach().double()
+        total += F.cross_entropy(logits[0], window[0, 1:], reduction="sum").item()
+    last = lines(trained, "val")[-1]
+    assert last["scored"] == len(ids) - 1
+    assert abs(last["loss"] - total / (len(ids) - 1)) < 1e-6
+
+
+def test_nothing_is_measured_before_the_final_update_and_reported_after(tiny, runs):
+    summary = train.train(tiny, "run", runs)
+    found = train.read_metrics(runs / "run")
+    assert found[-1]["summary"] == summary
+    assert summary["step"] == 8
+    assert summary["tokens"] == 512
+    val = [line for line in found if line["kind"] == "val"][-1]
+    assert val["step"] == 8
+    assert summary["val_loss"] == val["loss"]
+    assert summary["train_loss"] == losses(runs / "run")[-1]
+    kinds = [(line["kind"], line["step"]) for line in found]
+    assert kinds[-4:] == [("train", 8), ("val", 8), ("sample", 8), ("event", 8)]
+
+
+def test_an_interrupted_run_reports_no_validation_of_earlier_weights(tiny, runs, stop):
+    stop(5)
+    summary = train.train(tiny, "run", runs)
+    assert summary["step"] == 5
+    assert [line["step"] for line in lines(runs / "run", "val")] == [3]
+    assert summary["val_loss"] is None
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_leaves_a_checkpoint_and_the_same_end(number, fit, tiny, runs, stop):
+    whole = fit("whole", "model.dropout=0.1")
+    handlers = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
+    stop(5, number)
+    words = [str(tiny), "--name", "cut", "--runs", str(runs), "--set", "model.dropout=0.1"]
+    assert train.main(words) == 1
+    cut = runs / "cut"
+    assert (cut / "state").read_text() == "PREEMPTED\n"
+    assert newest(cut).name == "step_000005"
+    event = train.read_metrics(cut)[-1]
+    assert (event["event"], event["step"]) == ("preempted", 5)
+    assert signal.Signals(number).name in event["message"]
+    assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == handlers
+    assert train.main([*words, "--resume"]) == 0
+    assert (cut / "state").read_text() == "DONE\n"
+    assert same_bits(cut, whole)
+
+
+def test_extending_a_finished_run_goes_on_training(fit):
+    run = fit("run")
+    fit("run", "train.steps=11", resume=True)
+    assert newest(run).name == "step_000011"
+    assert [line["step"] for line in lines(run, "train")] == [*range(1, 9), 9, 10, 11]
+    assert (run / "state").read_text() == "DONE\n"
+
+
+def test_changing_only_what_is_logged_trains_no_further(fit):
+    run = fit("run")
+    before = {p.name: p.read_bytes() for p in newest(run).iterdir()}
+    fit("run", "train.log_every=5", resume=True)
+    assert {p.name: p.read_bytes() for p in newest(run).iterdir()} == before
+    assert lines(run, "val")[-1]["loss"] == lines(run, "val")[-2]["loss"]
+    json.dumps(train.read_metrics(run), allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["model.layers=3", "model.dropout=0.5", "train.seed=1", "train.tokens_per_step=128"],
+)
+def test_what_would_make_it_another_run_cannot_change(fit, setting):
+    run = fit("run", "train.steps=2")
+    before = sorted((p, p.read_bytes()) for p in run.rglob("*") if p.is_file())
+    with pytest.raises(UsageError, match=setting.partition("=")[0]):
+        fit("run", "train.steps=4", setting, resume=True)
+    assert sorted((p, p.read_bytes()) for p in run.rglob("*") if p.is_file()) == before
+
+
+def test_the_same_words_with_resume_go_on(fit, stop):
+    settings = ["model.width=32", "train.seed=5", "train.lr=1e-3"]
+    stop(3)
+    run = fit("run", *settings)
+    fit("run", *settings, resume=True)
+    assert newest(run).name == "step_000008"
+    assert load_recipe(run / "recipe.toml").train.lr == 1e-3
+
+
+# Numbers that are none.
+
+
+@pytest.mark.parametrize("step", [0, 5])
+def test_a_gradient_that_is_no_number_stops_the_run(step, tiny, runs, fit, poison, capsys):
+    whole = fit("whole", "train.keep_checkpoints=9")
+    poison(step)
+    assert train.main([str(tiny), "--name", "bad", "--runs", str(runs)]) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert error.startswith(f"error: step {step + 1} has a loss of ")
+    assert (runs / "bad" / "state").read_text() == "FAILED\n"
+    if step == 0:
+        assert "there is no checkpoint yet" in error
+        return
+    assert str(runs / "bad" / "checkpoints" / "step_000004") in error
+    good = load_file(whole / "checkpoints" / "step_000004" / "model.safetensors")
+    found = weights(runs / "bad")
+    assert all(torch.equal(found[name], good[name]) for name in good)
+
+
+def test_a_loss_that_is_no_number_stops_the_run(fit):
+    with pytest.raises(UserError, match=r"try a lower train\.lr"):
+        fit("run", "train.lr=1e30", "train.steps=50")
+
+
+def test_a_gradient_that_is_no_number_can_be_skipped(fit, poison):
+    poison(5)
+    run = fit("run", "train.on_nonfinite=skip", "train.keep_checkpoints=9")
+    assert (run / "state").read_text() == "DONE\n"
+    skips = [line for line in lines(run, "event") if line["event"] == "skip"]
+    assert len(skips) == 1
+    assert "step 6 " in skips[0]["message"]
+    assert all(torch.isfinite(t).all() for t in weights(run).values())
+    assert lines(run, "train")[5]["grad_norm"] is None
+    json.dumps(train.read_metrics(run), allow_nan=False)
+
+
+def test_a_skipped_update_leaves_the_weights_alone(fit, poison):
+    poison(5)
+    settings = ["train.on_nonfinite=skip", "train.checkpoint_every=1", "train.keep_checkpoints=9"]
+    run = fit("run", *settings)
+    five, six = (load_file(run / "checkpoints" / f"step_00000{n}" / FILES[0]) for n in (5, 6))
+    assert all(torch.equal(five[name], six[name]) for name in five)
+
+
+# A budget of time.
+
+
+@pytest.fixture
+def seconds_a_step(monkeypatch):
+    """A clock that moves by one second with every update and not otherwise."""
+    clock = SimpleNamespace(now=0.0)
+    original = train.Trainer.accumulate
+
+    def accumulate(self):
+        clock.now += 1.0
+        return original(self)
+
+    monkeypatch.setattr(train, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    monkeypatch.setattr(train.Trainer, "accumulate", accumulate)
+
+
+def test_a_budget_ends_the_run_in_time(tiny, runs, seconds_a_step):
+    summary = train.train(
+        tiny, "run", runs, ["train.steps=1000", "train.max_seconds=10"], started=0.0
+    )
+    assert summary["step"] == 10
+    assert summary["seconds"] == 10
+    assert (runs / "run" / "state").read_text() == "DONE\n"
+    assert newest(runs / "run").name == "step_000010"
+
+
+def test_a_budget_counts_what_came_before_the_first_step(tiny, runs, seconds_a_step):
+    settings = ["train.steps=1000", "train.max_seconds=10"]
+    summary = train.train(tiny, "run", runs, settings, started=-4.0)
+    assert summary["step"] == 6
+
+
+def test_a_budget_changes_rates_but_no_token(fit, read, seconds_a_step):
+    budget = fit("budget", "train.steps=1000", "train.max_seconds=8")
+    with_budget = torch.stack(read)
+    read.clear()
+    fit("steps")
+    assert torch.equal(with_budget, torch.stack(read))
+    config = TrainConfig(tokens_per_step=64, lr=1e-2, warmup_steps=2)
+    rates = [line["lr"] for line in lines(budget, "train")]
+    assert rates[-1] == pytest.approx(optim.learning_rate(7, 8, config))
+    assert rates[-1] < 0.3 * max(rates)
+    assert rates[2:] == sorted(rates[2:], reverse=True)
+
+
+def test_a_budget_that_is_longer_than_the_steps_changes_nothing(fit, seconds_a_step):
+    assert same_bits(fit("free"), fit("budget", "train.max_seconds=1000"))
+
+
+def test_a_budget_goes_on_where_it_stopped(fit, stop, seconds_a_step):
+    stop(4)
+    run = fit("run", "train.steps=1000", "train.max_seconds=10")
+    fit("run", resume=True)
+    assert newest(run).name == "step_000010"
+
+
+def test_no_time_at_all_still_ends_with_weights(tiny, runs, seconds_a_step):
+    summary = train.train(tiny, "run", runs, ["train.max_seconds=5"], started=-9.0)
+    assert (summary["step"], summary["train_loss"]) == (0, None)
+    assert newest(runs / "run").name == "step_000000"
+
+
+# Where the weights come from.
+
+
+def test_init_from_a_run_starts_with_its_loss(fit, trained, corpus, core):
+    run = fit("tuned", f"train.init_from={trained}", "train.steps=2")
+    model = checkpoint.load_run(trained).model
+    assert abs(losses(run)[0] - first_loss_of(model, corpus, 16, 4, 1337)) < 1e-5
+    assert losses(run)[0] < losses(trained)[0]
+
+
+def test_init_from_a_hugging_face_folder_starts_with_its_loss(fit, exported, corpus, core):
+    run = fit("tuned", f"train.init_from={exported}", "train.steps=2", "model.layers=5")
+    model, _ = core.hub.import_folder(exported)
+    assert abs(losses(run)[0] - first_loss_of(model, corpus, 16, 4, 1337)) < 1e-5
+    assert load_recipe(run / "recipe.toml").model.layers == 2
+
+
+def test_init_from_a_name_means_a_run_beside_it(fit):
+    base = fit("base")
+    run = fit("tuned", "train.init_from=base", "train.steps=1")
+    assert losses(run)[0] < losses(base)[0]
+
+
+def test_init_from_takes_weights_but_not_the_optimizer_or_the_step(fit, trained):
+    run = fit("tuned", f"train.init_from={trained}", "train.steps=2")
+    assert [line["step"] for line in lines(run, "train")] == [1, 2]
+    optimizer = load_file(newest(run) / "optimizer.safetensors")
+    assert {float(v) for k, v in optimizer.items() if k.endswith("/step")} == {2.0}
+
+
+def test_init_from_keeps_the_wished_dropout(fit, trained):
+    run = fit("tuned", f"train.init_from={trained}", "model.dropout=0.3", "train.steps=1")
+    assert load_recipe(run / "recipe.toml").model.dropout == 0.3
+    assert losses(run) != losses(fit("plain", f"train.init_from={trained}", "train.steps=1"))
+
+
+def test_a_run_goes_on_when_the_source_of_its_weights_is_gone(fit, stop, runs):
+    fit("base")
+    whole = fit("whole", "train.init_from=base")
+    stop(3)
+    cut = fit("cut", "train.init_from=base")
+    shutil.rmtree(runs / "base")
+    fit("cut", resume=True)
+    assert same_bits(cut, whole)
+
+
+def test_init_from_weights_of_another_tokenizer_is_refused(fit, trained, words, tmp_path, runs):
+    (tmp_path / "words.txt").write_text(words)
+    api.prepare([tmp_path / "words.txt"], tmp_path / "bytes", tokenizer="byte")
+    with pytest.raises(UserError, match="another tokenizer") as refused:
+        fit("tuned", f"train.init_from={trained}", f"data.path={tmp_path / 'bytes'}")
+    assert refused.value.exit_status == 1
+    assert not (runs / "tuned").exists()
+
+
+def test_data_of_another_tokenizer_is_refused_on_resume(fit, words, tmp_path):
+    run = fit("run", "train.steps=2")
+    (tmp_path / "other.txt").write_text(words.replace("the", "THE"))
+    api.prepare([tmp_path / "other.txt"], tmp_path / "other")
+    with pytest.raises(UserError):
+        fit("run", f"data.path={tmp_path / 'other'}", "train.steps=4", resume=True)
+    assert newest(run).name == "step_000002"
+
+
+# Several processes.
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+def test_two_ranks_train_like_one(fit, tiny, runs):
+    one = fit("one", "train.micro_batch=1")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    ranks = []
+    for rank in range(2):
+        ranks.append(os.fork())
+        if ranks[-1] == 0:
+            status = 99
+            try:
+                os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": str(rank)}
+                os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+                signal.alarm(100)  # if ranks wait for each other forever, fail
+                settings = ["--set", "train.micro_batch=1"]
+                status = train.main([str(tiny), "--name", "two", "--runs", str(runs), *settings])
+            finally:
+                os._exit(status)
+    assert [os.waitstatus_to_exitcode(os.waitpid(rank, 0)[1]) for rank in ranks] == [0, 0]
+    two = runs / "two"
+    assert lines(two, "event")[0]["ranks"] == 2
+    assert np.allclose(losses(one), losses(two), atol=1e-5)
+    assert close(one, two, 1e-4)
+    assert abs(lines(one, "val")[-1]["loss"] - lines(two, "val")[-1]["loss"]) < 1e-5
