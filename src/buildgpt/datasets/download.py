@@ -4,7 +4,8 @@ from pathlib import Path
 
 from buildgpt.core import Core
 
-WANTED = ["config.json", "model.safetensors"]  # never a pickle
+NEEDED = ["config.json", "model.safetensors"]  # never a pickle
+USEFUL = ["vocab.json"]
 
 
 def local_folder(core: Core, source: str) -> Path:
@@ -21,10 +22,10 @@ def local_folder(core: Core, source: str) -> Path:
         raise error("downloading needs huggingface_hub: pip install 'buildgpt[hub]'") from None
     name = source.removeprefix("hf:")
     try:
-        return Path(snapshot_download(name, allow_patterns=WANTED))
+        return Path(snapshot_download(name, allow_patterns=[*NEEDED, *USEFUL]))
     except Exception as problem:  # the library's errors for no network, no such name, no access
         reason = str(problem).splitlines()[0] if str(problem) else type(problem).__name__
         raise error(
             f"cannot download {name}: {reason}; without a network, copy its"
-            f" {' and '.join(WANTED)} into a folder here and give that folder instead"
+            f" {' and '.join(NEEDED)} into a folder here and give that folder instead"
         ) from None

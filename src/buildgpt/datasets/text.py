@@ -42,9 +42,9 @@ def shakespeare() -> list[Document]:
 def own_documents(core: Core, sources: list[Path], val_fraction: float) -> list[Document]:
     """One document a file, with a part held out: the last part of one, whole ones of many."""
     core.config.require(0 < val_fraction < 1, "--val-fraction must be above 0 and below 1")
-    files = [file for source in sources for file in find_files(core, source)]
+    files = list(dict.fromkeys(f for source in sources for f in find_files(core, source)))
     if len(files) == 1:
-        cut = round(len(read_text(core, files[0])) * (1 - val_fraction))
+        cut = int(len(read_text(core, files[0])) * (1 - val_fraction))
         parts = (("train", 0, cut), ("val", cut, None))
         return [
             Document(files[0].name, split, files[0], start=start, stop=stop)
@@ -57,7 +57,9 @@ def own_documents(core: Core, sources: list[Path], val_fraction: float) -> list[
 def find_files(core: Core, source: Path) -> list[Path]:
     """The file itself, or all text files below a folder, in name order."""
     if source.is_dir():
-        files = [p for p in sorted(source.rglob("*")) if p.suffix in TEXT_SUFFIXES and p.is_file()]
+        files = [
+            p for p in sorted(source.rglob("*")) if is_text(p.relative_to(source)) and p.is_file()
+        ]
         if files:
             return files
         raise core.config.UserError(f"{source} holds no .txt or .md file")
@@ -66,22 +68,28 @@ def find_files(core: Core, source: Path) -> list[Path]:
     return [source]
 
 
+def is_text(path: Path) -> bool:
+    """Whether a path below a folder ends like a text and is not hidden."""
+    hidden = any(part.startswith(".") for part in path.parts)
+    return path.suffix.lower() in TEXT_SUFFIXES and not hidden
+
+
 def hold_out(files: list[Path], val_fraction: float) -> set[Path]:
     """Whole files, drawn with a fixed seed, that make up about the fraction of all bytes."""
-    order = random.Random(1337).sample(files, len(files))
-    wanted = val_fraction * sum(file.stat().st_size for file in files)
+    sizes = {file: file.stat().st_size for file in files}
+    wanted = val_fraction * sum(sizes.values())
     held: set[Path] = set()
-    for file in order[:-1]:  # one at least is left for training
-        if sum(f.stat().st_size for f in held) + file.stat().st_size / 2 > wanted and held:
-            break
-        held.add(file)
-    return held
+    for file in random.Random(1337).sample(files, len(files) - 1):  # one is left for training
+        if sizes[file] / 2 <= wanted:  # nearer to the fraction with it than without
+            held.add(file)
+            wanted -= sizes[file]
+    return held or {min(files, key=sizes.__getitem__)}
 
 
 def read_text(core: Core, path: Path) -> str:
     """A file's text; UserError if it is empty or no UTF-8 text."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # without a byte order mark
     except UnicodeDecodeError:
         text = "\0"
     except OSError as error:
@@ -99,6 +107,7 @@ def choose_tokenizer(core: Core, kind: str, documents: list[Document], vocab_siz
     if kind == "char":
         return core.tokenizer.CharTokenizer({c for d in documents for c in set(d.text(core))})
     if kind == "bpe":
+        core.data.check_vocabulary(vocab_size)
         text = "".join(d.text(core) for d in documents if d.split == "train")
         return core.tokenizer.BytePairTokenizer.train(text, vocab_size)
     return core.tokenizer.build_tokenizer({"kind": kind})
@@ -109,6 +118,7 @@ def write_shards(
 ) -> dict[str, Any]:
     """Encode every document into `out`, which appears whole or not at all; returns the manifest's
     splits. Each document is opened by an end of text, as in the public shards."""
+    core.data.check_vocabulary(tokenizer.vocab_size)
     temporary = out.parent / f".{out.name}.tmp" / out.name
     shutil.rmtree(temporary.parent, ignore_errors=True)
     try:
@@ -120,6 +130,8 @@ def write_shards(
         splits = {split: writer.close() for split, writer in writers.items()}
         core.data.write_manifest(temporary, tokenizer, splits)
         temporary.rename(out)
+    except OSError as error:
+        raise core.config.UserError(f"cannot write {out}: {error.strerror}") from None
     finally:
         shutil.rmtree(temporary.parent, ignore_errors=True)
     return splits

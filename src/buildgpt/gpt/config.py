@@ -42,6 +42,7 @@ class ModelConfig:
     context: int = 1024
     vocab_size: int = 0  # 0: the tokenizer's
     dropout: float = 0.0
+    init_std: float = 0.02  # GPT-2's; a narrow model learns faster from a larger one
 
     def __post_init__(self) -> None:
         for name in ("layers", "heads", "width", "context"):
@@ -51,6 +52,7 @@ class ModelConfig:
             f"model.heads = {self.heads} does not divide model.width = {self.width};"
             f" nearest that does: {nearest_divisor(self.width, self.heads)}",
         )
+        require(self.init_std > 0, "model.init_std must be above 0")
         require(0 <= self.dropout < 1, "model.dropout must be at least 0 and below 1")
 
 
@@ -61,6 +63,9 @@ class DataConfig:
     path: str = ""
     tokenizer: str = ""
     val_tokens: int = 0  # 0: the whole validation split
+
+    def __post_init__(self) -> None:
+        require_not_negative("data", self, ("val_tokens",))
 
 
 @dataclass(frozen=True)
@@ -91,7 +96,12 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name in ("steps", "tokens_per_step", "micro_batch", "log_every", "keep_checkpoints"):
             require(getattr(self, name) >= 1, f"train.{name} must be at least 1")
+        require_not_negative("train", self, ("max_seconds", "warmup_steps", "final_lr"))
+        require_not_negative("train", self, ("weight_decay", "beta1", "beta2", "grad_clip"))
+        require_not_negative("train", self, ("eval_every", "checkpoint_every"))
+        require(0 <= self.seed < 2**32, "train.seed must be at least 0 and below 2**32")
         require(self.lr > 0, "train.lr must be above 0")
+        require(max(self.beta1, self.beta2) < 1, "train.beta1 and train.beta2 must be below 1")
         require(0 < self.decay_share <= 1, "train.decay_share must be above 0 and at most 1")
         require_choice("train.schedule", self.schedule, ("cosine", "wsd"))
         require_choice("train.on_nonfinite", self.on_nonfinite, ("stop", "skip"))
@@ -120,6 +130,9 @@ class SampleConfig:
     max_tokens: int = 100
     temperature: float = 0.8
     top_k: int = 0
+
+    def __post_init__(self) -> None:
+        require_not_negative("sample", self, ("every", "max_tokens", "temperature", "top_k"))
 
 
 @dataclass(frozen=True)
@@ -153,7 +166,7 @@ def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"cannot read the recipe {path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise UsageError(f"{path} is not TOML: {error}") from None
     return build_recipe(tables, str(path), overrides)
 
@@ -162,6 +175,7 @@ def build_recipe(tables: dict, source: str, overrides: list[str] | None = None) 
     """Turn nested tables into a Recipe; `source` is named in the errors."""
     for name, table in tables.items():
         check_key(name, source)
+        require(name in SECTIONS, f'{source}: "{name}" is one name in quotes; write {name}')
         require(isinstance(table, dict), f"{source}: {name} is a section; write it as [{name}]")
     tables = {name: dict(table) for name, table in tables.items()}
     if "size" in tables.get("model", {}):  # explicit keys beside it win
@@ -190,7 +204,7 @@ def parse_override(text: str) -> tuple[str, str, Any]:
         raise UsageError(f"--set {text}: write it as section.key=value, such as train.steps=20")
     try:
         return section, key, tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+    except ValueError:
         return section, key, value.strip()
 
 
@@ -256,6 +270,12 @@ def require(condition: bool, sentence: str) -> None:
 def require_choice(key: str, value: str, choices: tuple[str, ...]) -> None:
     """Raise UsageError unless the value is one of the choices."""
     require(value in choices, f"{key} = {value!r} is not one of: {', '.join(choices)}")
+
+
+def require_not_negative(section: str, config: Any, keys: tuple[str, ...]) -> None:
+    """Raise UsageError unless each of these values is 0 or above."""
+    for key in keys:
+        require(getattr(config, key) >= 0, f"{section}.{key} must not be negative")
 
 
 def nearest_divisor(whole: int, wanted: int) -> int:

@@ -26,6 +26,15 @@ LARGEST_VOCABULARY = 65536
 SPLITS = ("train", "val")
 
 
+def check_vocabulary(vocab_size: int) -> None:
+    """Raise UsageError for a vocabulary whose ids do not fit into uint16."""
+    require(
+        vocab_size <= LARGEST_VOCABULARY,
+        f"a vocabulary of {vocab_size:,} does not fit into shards, which hold ids below"
+        f" {LARGEST_VOCABULARY:,}; choose a smaller one or another tokenizer",
+    )
+
+
 def header(tokens: int) -> bytes:
     """The first 1024 bytes of a shard."""
     return np.array([MAGIC, VERSION, tokens] + [0] * 253, dtype="<i4").tobytes()
@@ -41,9 +50,12 @@ def open_shard(path: Path) -> np.ndarray:
     if size < HEADER_BYTES or first[0] != MAGIC or first[1] != VERSION:
         raise UserError(f"{path} is not a shard of tokens; make shards with: buildgpt prepare")
     tokens = int(first[2])
-    if size != HEADER_BYTES + tokens * TOKEN.itemsize:
-        held = (size - HEADER_BYTES) / TOKEN.itemsize
-        raise UserError(f"{path} promises {tokens:,} tokens but holds {held:,.0f}; make it again")
+    promised = HEADER_BYTES + tokens * TOKEN.itemsize
+    if size != promised:
+        raise UserError(
+            f"{path} promises {tokens:,} tokens in {promised:,} bytes but is {size:,} bytes long;"
+            " make it again"
+        )
     if tokens == 0:
         return np.empty(0, TOKEN)  # nothing cannot be mapped
     return np.memmap(path, dtype=TOKEN, mode="r", offset=HEADER_BYTES, shape=(tokens,))
@@ -197,7 +209,8 @@ class Corpus:
     def find_tokenizer(self, config: DataConfig) -> Tokenizer:
         """The manifest's; for public shards, which have none, the one that the recipe names."""
         if self.manifest:
-            return build_tokenizer(self.manifest["tokenizer"])
+            source = f"{self.folder}/manifest.json"
+            return build_tokenizer(self.manifest["tokenizer"], source)
         require(
             config.tokenizer in ("byte", "gpt2"),
             f"{self.folder} has no manifest.json to name its tokenizer;"
@@ -207,12 +220,15 @@ class Corpus:
 
     def stream(self, split: str) -> Stream:
         """The split's shards, which must be those of the manifest where there is one."""
-        paths = sorted(self.folder.glob(f"*{split}*.bin"))
+        paths = [p for p in sorted(self.folder.glob("*.bin")) if split in p.stem.split("_")]
         if self.manifest:
             listed = self.manifest["splits"][split]["shards"]
             paths = [self.folder / shard["file"] for shard in listed]
         if not paths:
-            raise UserError(f"{self.folder} holds no shard of the split {split!r} (*{split}*.bin)")
+            raise UserError(
+                f"{self.folder} holds no shard of the split {split!r},"
+                f" such as NAME_{split}_000000.bin"
+            )
         stream = Stream(paths, self.tokenizer.vocab_size)
         if self.manifest and [len(s) for s in stream.shards] != [s["tokens"] for s in listed]:
             raise UserError(
@@ -229,7 +245,8 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         for split in SPLITS:
-            _ = [(shard["file"], shard["tokens"]) for shard in manifest["splits"][split]["shards"]]
+            shards = manifest["splits"][split]["shards"]
+            _ = [(folder / shard["file"], shard["tokens"]) for shard in shards]
         _ = manifest["tokenizer"]
     except (ValueError, KeyError, TypeError):
         raise UserError(f"{path} is damaged; make the shards again") from None

@@ -42,8 +42,8 @@ def probabilities(logits: Tensor, sampling: Sampling) -> Tensor:
     """Logits (N, V) -> probabilities (N, V) after temperature, top-k and top-p."""
     if sampling.temperature == 0:
         return torch.nn.functional.one_hot(logits.argmax(dim=-1), logits.size(-1)).float()
-    # Less the largest first: a tiny temperature must not overflow.
-    logits = (logits - logits.amax(dim=-1, keepdim=True)) / sampling.temperature
+    # Less than 1e-30 is as good as greedy already, and fp32 would overflow or divide by 0.
+    logits = logits / max(sampling.temperature, 1e-30)
     if 0 < sampling.top_k < logits.size(-1):
         kth = logits.topk(sampling.top_k, dim=-1).values[:, -1:]
         logits = logits.masked_fill(logits < kth, -math.inf)
@@ -53,7 +53,7 @@ def probabilities(logits: Tensor, sampling: Sampling) -> Tensor:
 
 def nucleus(chances: Tensor, top_p: float) -> Tensor:
     """Keep the fewest likeliest tokens that make up top_p together (Holtzman et al. 2020)."""
-    ordered, order = chances.sort(dim=-1, descending=True)
+    ordered, order = chances.sort(dim=-1, descending=True, stable=True)
     before = ordered.cumsum(dim=-1) - ordered  # what the likelier ones already make up
     kept = torch.zeros_like(chances).scatter(-1, order, ordered * (before < top_p))
     return kept / kept.sum(dim=-1, keepdim=True)
@@ -108,6 +108,8 @@ def stream_text(model: GPT, tokenizer: Tokenizer, prompt: str, sampling: Samplin
     """Yield the continuation of the first sample piece by piece, as soon as it is whole text."""
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
     for ids in generate_ids(model, tokenizer, prompt, sampling):
+        if ids[0] is None:  # the first sample has ended, others have not
+            break
         yield decoder.decode(tokenizer.decode_bytes(ids[:1]))
     yield decoder.decode(b"", final=True)
 

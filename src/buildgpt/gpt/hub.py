@@ -13,6 +13,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
+from torch.nn import functional as F
 
 from .checkpoint import load_weights, save_tensors
 from .config import ModelConfig, UserError, write_text
@@ -30,6 +31,15 @@ NAMES = {
     "blocks.{}.mlp_norm": "h.{}.ln_2",
     "blocks.{}.mlp.up": "h.{}.mlp.c_fc",
     "blocks.{}.mlp.out": "h.{}.mlp.c_proj",
+}
+
+# Our name of a size -> theirs.
+SIZE_NAMES = {
+    "layers": "n_layer",
+    "heads": "n_head",
+    "width": "n_embd",
+    "context": "n_positions",
+    "vocab_size": "vocab_size",
 }
 
 # What must be so in their config.json for the weights to mean what ours do.
@@ -71,13 +81,10 @@ def read_config(folder: Path) -> ModelConfig:
                 raise UserError(f"{folder} is no GPT-2 that fits: its {key} is {value!r}")
         if theirs.get("n_inner") not in (None, 4 * theirs["n_embd"]):
             raise UserError(f"{folder} is no GPT-2 that fits: its n_inner is {theirs['n_inner']}")
-        return ModelConfig(
-            layers=theirs["n_layer"],
-            heads=theirs["n_head"],
-            width=theirs["n_embd"],
-            context=theirs["n_positions"],
-            vocab_size=theirs["vocab_size"],
-        )
+        sizes = {our: theirs[their] for our, their in SIZE_NAMES.items()}
+        if any(type(size) is not int for size in sizes.values()):
+            raise TypeError
+        return ModelConfig(**sizes)
     except OSError:
         raise UserError(f"{folder} is no Hugging Face folder: it has no config.json") from None
     except (ValueError, TypeError, AttributeError, KeyError):
@@ -85,16 +92,18 @@ def read_config(folder: Path) -> ModelConfig:
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
-    """Their tensors from model.safetensors, in fp32; never from a pickle."""
+    """Their tensors from model.safetensors; never from a pickle."""
     path = folder / "model.safetensors"
     if not path.exists():
-        pickles = sorted(p.name for p in folder.glob("*.bin")) or ["no weights"]
+        pickles = sorted(p.name for p in folder.glob("*.bin"))
         raise UserError(
             f"{folder} has no model.safetensors, only {pickles[0]}; pickles are not opened here,"
             " as they can run any program: convert it with safetensors first"
+            if pickles
+            else f"{folder} has no model.safetensors, the one file that weights are read from"
         )
     try:
-        return {name: tensor.float() for name, tensor in load_file(path).items()}
+        return load_file(path)
     except SafetensorError as error:
         raise UserError(f"{path} is damaged: {error}") from None
 
@@ -118,24 +127,24 @@ def is_transposed(name: str) -> bool:
 def from_hugging_face(theirs: dict[str, Tensor], model: GPT) -> dict[str, Tensor]:
     """Their tensors under our names, turned and with the vocabulary widened as `model` has it."""
     theirs = {name.removeprefix("transformer."): tensor for name, tensor in theirs.items()}
-    if "lm_head.weight" in theirs and not torch.equal(
-        theirs["lm_head.weight"], theirs["wte.weight"]
-    ):
+    embedding, head = theirs.get("wte.weight"), theirs.get("lm_head.weight")
+    if embedding is not None and head is not None and not torch.equal(head, embedding):
         raise UserError("this model's head is not tied to its embedding, so it is no GPT-2")
     # Old files keep each layer's triangular mask beside the weights.
     ignored = ("lm_head.weight", ".attn.bias", ".attn.masked_bias")
     names = {their: our for our, their in our_names(model).items()}
-    ours = {}
-    for name, tensor in theirs.items():
-        if not name.endswith(ignored):
-            ours[names.get(name, name)] = tensor
-    ours = {name: t.t().contiguous() if is_transposed(name) else t for name, t in ours.items()}
-    embedding = ours.get("token_embedding.weight")
-    if embedding is not None and embedding.shape[0] == model.config.vocab_size:
-        padded = torch.zeros_like(model.token_embedding.weight)
-        padded[: embedding.shape[0]] = embedding
-        ours["token_embedding.weight"] = padded.detach()
-    return ours
+    ours = {names.get(name, name): t for name, t in theirs.items() if not name.endswith(ignored)}
+    return {name: turn_or_widen(name, tensor, model) for name, tensor in ours.items()}
+
+
+def turn_or_widen(name: str, tensor: Tensor, model: GPT) -> Tensor:
+    """One of their tensors, under our name, as ours; what is no matrix stays as it is."""
+    if tensor.dim() != 2:
+        return tensor
+    if name == "token_embedding.weight":
+        padding = model.token_embedding.num_embeddings - model.config.vocab_size
+        return F.pad(tensor, (0, 0, 0, padding))
+    return tensor.t().contiguous() if is_transposed(name) else tensor
 
 
 def to_hugging_face(model: GPT) -> dict[str, Tensor]:
@@ -152,12 +161,23 @@ def import_tokenizer(folder: Path, vocab_size: int) -> Tokenizer:
     """Ours if the folder came from here, else GPT-2's; UserError where neither fits."""
     ours = folder / OUR_TOKENIZER
     tokenizer = load_tokenizer(ours) if ours.exists() else GPT2Tokenizer()
-    if tokenizer.vocab_size != vocab_size:
-        raise UserError(
-            f"{folder} has a vocabulary of {vocab_size}, its tokenizer {tokenizer.vocab_size};"
-            " only GPT-2's own tokenizer can be imported"
-        )
-    return tokenizer
+    same_pieces = spells_like_gpt2(folder / "vocab.json", tokenizer)
+    if tokenizer.vocab_size == vocab_size and same_pieces:
+        return tokenizer
+    raise UserError(
+        f"{folder} has a vocabulary of its own, of {vocab_size} ids; only GPT-2's tokenizer, of"
+        f" {GPT2Tokenizer().vocab_size}, can be imported"
+    )
+
+
+def spells_like_gpt2(path: Path, tokenizer: Tokenizer) -> bool:
+    """Whether a vocab.json, if there is one, gives GPT-2's pieces the ids that GPT-2 does."""
+    if not path.exists() or not isinstance(tokenizer, GPT2Tokenizer):
+        return True
+    try:
+        return json.loads(path.read_text(encoding="utf-8")) == tokenizer.spelling()
+    except ValueError:
+        return False
 
 
 def export_folder(model: GPT, tokenizer: Tokenizer, folder: Path) -> None:
@@ -185,14 +205,12 @@ def export_folder(model: GPT, tokenizer: Tokenizer, folder: Path) -> None:
 def their_config(model: GPT, tokenizer: Tokenizer) -> dict[str, Any]:
     """A config.json for `transformers`."""
     config = dataclasses.asdict(model.config)
-    theirs = {"layers": "n_layer", "heads": "n_head", "width": "n_embd", "context": "n_positions"}
     dropouts = dict.fromkeys(("attn_pdrop", "embd_pdrop", "resid_pdrop"), config["dropout"])
     ends = dict.fromkeys(("bos_token_id", "eos_token_id"), tokenizer.end_of_text)
     return {
         "architectures": ["GPT2LMHeadModel"],
         **FIXED,
-        **{their: config[our] for our, their in theirs.items()},
-        "vocab_size": config["vocab_size"],
+        **{their: config[our] for our, their in SIZE_NAMES.items()},
         **dropouts,
         **ends,
     }

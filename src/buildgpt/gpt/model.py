@@ -135,17 +135,18 @@ class GPT(nn.Module):
         self.apply(self.initialise)
 
     def initialise(self, module: nn.Module) -> None:
-        """N(0, 0.02) for matrices, zero for biases.
+        """N(0, init_std) for matrices, zero for biases.
 
         Each block adds two outputs to the residual stream. Their spread would grow with the
         root of that number, 2 * layers, so they start that much smaller (GPT-2, section 2.3).
         """
         if isinstance(module, nn.Linear | nn.Embedding):
-            nn.init.normal_(module.weight, std=0.02)
+            nn.init.normal_(module.weight, std=self.config.init_std)
         if isinstance(module, nn.Linear):
             nn.init.zeros_(module.bias)
         if isinstance(module, Attention | MLP):
-            nn.init.normal_(module.out.weight, std=0.02 / math.sqrt(2 * self.config.layers))
+            std = self.config.init_std / math.sqrt(2 * self.config.layers)
+            nn.init.normal_(module.out.weight, std=std)
 
     def forward(
         self, ids: Tensor, targets: Tensor | None = None, reduction: str = "mean"

@@ -41,7 +41,10 @@ def clip_gradients(model: nn.Module, largest: float) -> Tensor:
 
 
 def learning_rate(step: int, steps: float, config: TrainConfig) -> float:
-    """The rate of the update that follows `step` updates, of `steps` in all; the first is not 0."""
+    """The rate of the update that follows `step` updates, of `steps` in all.
+
+    The first update's is not 0, and the last one's not quite the end of the decay.
+    """
     warmup = min((step + 1) / (config.warmup_steps + 1), 1.0)
     done = (step - config.warmup_steps) / max(steps - config.warmup_steps, 1)
     return config.lr * warmup * decay(min(max(done, 0.0), 1.0), config)
@@ -79,9 +82,10 @@ def load_optimizer_tensors(
     model: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]
 ) -> None:
     """Put back what `optimizer_tensors` gave; UserError if it belongs to another model."""
-    names = {name for name, _ in model.named_parameters()}
-    if {key.rpartition("/")[0] for key in tensors} - names:
-        raise UserError("the checkpoint's optimizer state belongs to another model")
+    shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
+    for key, value in tensors.items():
+        if value.dim() and value.shape != shapes.get(key.rpartition("/")[0]):  # steps have no dim
+            raise UserError("the checkpoint's optimizer state belongs to another model")
     for name, parameter in model.named_parameters():
         state = {k.rpartition("/")[2]: v for k, v in tensors.items() if k.startswith(f"{name}/")}
         optimizer.state[parameter] = {

@@ -57,7 +57,8 @@ class Runtime:
         """The sum of a tensor over all ranks, on the CPU."""
         if self.world_size == 1:
             return values.cpu()
-        shared = values.to(self.device if dist.get_backend() == "nccl" else "cpu")
+        place = self.device if dist.get_backend() == "nccl" else torch.device("cpu")
+        shared = values.to(place, copy=True)
         dist.all_reduce(shared)
         return shared.cpu()
 
@@ -118,16 +119,16 @@ def start_runtime(config: RuntimeConfig) -> Runtime:
 
 def choose_device(wish: str) -> torch.device:
     """CUDA before Apple's MPS before the CPU, unless one is wished for."""
-    here = {
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-        "cpu": True,
-    }
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    here = ["cuda", *(f"cuda:{i}" for i in range(gpus))] if gpus else []
+    here += ["mps"] if torch.backends.mps.is_available() else []
+    here += ["cpu"]
     if wish == "auto":
-        wish = next(name for name, found in here.items() if found)
-    if not here.get(wish.partition(":")[0], False):
-        found = ", ".join(name for name, is_here in here.items() if is_here)
-        raise UsageError(f"runtime.device = {wish!r} is not here; this machine has: {found}")
+        wish = here[0]
+    if wish not in here:
+        raise UsageError(
+            f"runtime.device = {wish!r} is not here; this machine has: {', '.join(here)}"
+        )
     return torch.device(wish)
 
 

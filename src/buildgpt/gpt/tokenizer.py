@@ -36,10 +36,11 @@ class Tokenizer:
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """The bytes that the ids stand for; an id outside the vocabulary is a UserError."""
-        try:
-            return b"".join([self.pieces[i] for i in ids])
-        except IndexError:
-            raise UserError(f"an id is outside the vocabulary of {self.vocab_size}") from None
+        ids = list(ids)
+        for i in ids:
+            if not 0 <= i < self.vocab_size:
+                raise UserError(f"the id {i} is outside the vocabulary of {self.vocab_size}")
+        return b"".join([self.pieces[i] for i in ids])
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text that the ids stand for; bytes that are no UTF-8 become U+FFFD."""
@@ -87,7 +88,7 @@ class CharTokenizer(Tokenizer):
             unknown = error.args[0]
             raise UserError(
                 f"the tokenizer does not know the character {unknown!r} (U+{ord(unknown):04X});"
-                f" it knows these {len(self.characters)}: {self.characters!r}"
+                f" it knows these {len(self.characters)}: {self.characters[:100]!r}"
             ) from None
 
     def to_dict(self) -> dict[str, Any]:
@@ -249,25 +250,29 @@ def gpt2_pieces(merges: str) -> list[bytes]:
     return pieces
 
 
-def build_tokenizer(description: dict[str, Any]) -> Tokenizer:
-    """The tokenizer that `to_dict` described; UserError if it describes none."""
-    match description:
-        case {"kind": "byte"}:
-            return ByteTokenizer()
-        case {"kind": "char", "characters": str(characters)}:
-            return CharTokenizer(characters)
-        case {"kind": "bpe", "merges": list(merges)}:
-            return BytePairTokenizer(merges)
-        case {"kind": "gpt2"}:
-            return GPT2Tokenizer()
-    raise UserError(f"this describes no tokenizer: {str(description)[:80]}")
+def build_tokenizer(description: dict[str, Any], source: str = "this") -> Tokenizer:
+    """The tokenizer that `to_dict` described; UserError, with its source, if it describes none."""
+    try:
+        match description:
+            case {"kind": "byte"}:
+                return ByteTokenizer()
+            case {"kind": "char", "characters": str(characters)}:
+                return CharTokenizer(characters)
+            case {"kind": "bpe", "merges": list(merges)}:
+                return BytePairTokenizer(merges)
+            case {"kind": "gpt2"}:
+                return GPT2Tokenizer()
+    except (ValueError, TypeError, IndexError):  # merges that are no pairs of earlier ids
+        pass
+    raise UserError(f"{source} describes no tokenizer of this project: {str(description)[:80]}")
 
 
 def load_tokenizer(path: Path) -> Tokenizer:
     """Read a `tokenizer.json` that `Tokenizer.save` wrote."""
     try:
-        return build_tokenizer(json.loads(path.read_text(encoding="utf-8")))
+        description = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"cannot read the tokenizer {path}: {error.strerror}") from None
-    except (ValueError, TypeError, IndexError):
+    except ValueError:
         raise UserError(f"{path} is damaged: it is not a tokenizer of this project") from None
+    return build_tokenizer(description, str(path))
