@@ -2,6 +2,7 @@
 
 import copy
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -51,6 +52,11 @@ def stream_of(tmp_path):
     return write
 
 
+def held_out(stream: Stream, tokens: int) -> SimpleNamespace:
+    """What an evaluation takes from a corpus."""
+    return SimpleNamespace(val=stream, val_tokens=tokens, tokenizer=LETTERS)
+
+
 def naive(model: GPT, ids: list[int], tokenizer: Tokenizer) -> Evaluation:
     """One window at a time, one target at a time."""
     model = copy.deepcopy(model).double().eval()
@@ -77,7 +83,7 @@ COUNTS = [2, 5, CONTEXT, CONTEXT + 1, CONTEXT + 2, 40, 41, 42, 77]
 @pytest.mark.parametrize("batch", [1, 2, 3, 16])
 def test_loss_and_bits_per_byte_are_the_naive_ones(stream_of, count, batch):
     model, ids = lively(), random_ids(count - 1) + [3]
-    found = evaluate(model, stream_of(ids), count, LETTERS, CPU, batch)
+    found = evaluate(model, held_out(stream_of(ids), count), CPU, batch)
     expected = naive(model, ids, LETTERS)
     assert found.tokens == expected.tokens == count - 1
     assert found.loss == pytest.approx(expected.loss, abs=1e-6)
@@ -94,7 +100,7 @@ def test_every_target_is_scored_once(stream_of, monkeypatch):
         return score(model, windows, runtime)
 
     monkeypatch.setattr(evaluate_module, "score", score_noting)
-    evaluate(lively(), stream_of(ids), 77, LETTERS, CPU, batch=4)
+    evaluate(lively(), held_out(stream_of(ids), 77), CPU, batch=4)
     assert [len(window) for window in scored] == [9] * 9 + [5]
     assert [target for window in scored for target in window[1:]] == ids[1:]
     assert [i for window in scored for i in window[:-1]] == ids[:-1]
@@ -104,7 +110,7 @@ def test_only_the_first_tokens_count_where_there_is_a_limit(stream_of):
     model, ids = lively(), random_ids(60)
     stream = stream_of(ids)
     for limit in (2, 20, 25):
-        found = evaluate(model, stream, limit, LETTERS, CPU)
+        found = evaluate(model, held_out(stream, limit), CPU)
         expected = naive(model, ids[:limit], LETTERS)
         assert found.tokens == limit - 1
         assert found.loss == pytest.approx(expected.loss, abs=1e-6)
@@ -135,7 +141,7 @@ def test_bytes_of_a_long_split_are_counted_a_stretch_at_a_time():
 
     counts = np.bincount(ids[1:], minlength=LETTERS.vocab_size)
     expected = sum(int(n) * size for n, size in zip(counts, (1, 1, 1, 2, 3, 4, 0)))
-    assert evaluate_module.text_bytes(Long(), len(ids), LETTERS) == expected  # type: ignore[arg-type]
+    assert evaluate_module.text_bytes(held_out(Long(), len(ids))) == expected
     assert max(stop - start for start, stop in spans) <= 2**20
 
 
@@ -144,7 +150,7 @@ def test_bits_per_byte_compare_tokenizers(stream_of):
     model = lively()
     nn.init.zeros_(model.token_embedding.weight)  # the tied head: every id is equally likely
     ids = [LETTERS.ids[c] for c in "漢漢漢漢漢漢"]
-    found = evaluate(model, stream_of(ids), 6, LETTERS, CPU)
+    found = evaluate(model, held_out(stream_of(ids), 6), CPU)
     assert found.loss == pytest.approx(math.log(LETTERS.vocab_size))
     assert found.bits_per_byte == pytest.approx(math.log2(LETTERS.vocab_size) / 3)
 
@@ -158,7 +164,7 @@ def test_the_model_is_evaluated_without_dropout_and_left_as_it_was(stream_of, tr
     stream = stream_of(random_ids(40))
     modes = []
     model.blocks[0].register_forward_hook(lambda block, *_: modes.append(block.training))
-    first, second = (evaluate(model, stream, 40, LETTERS, CPU) for _ in range(2))
+    first, second = (evaluate(model, held_out(stream, 40), CPU) for _ in range(2))
     assert first == second
     assert not any(modes)
     assert all(module.training is training for module in model.modules())
@@ -168,16 +174,22 @@ def test_the_model_is_evaluated_without_dropout_and_left_as_it_was(stream_of, tr
 def test_bf16_agrees_with_fp32(stream_of):
     model, stream = lively(), stream_of(random_ids(300))
     bf16 = Runtime(torch.device("cpu"), torch.bfloat16)
-    exact = evaluate(model, stream, 300, LETTERS, CPU).loss
-    found = evaluate(model, stream, 300, LETTERS, bf16).loss
+    exact = evaluate(model, held_out(stream, 300), CPU).loss
+    found = evaluate(model, held_out(stream, 300), bf16).loss
     assert found != exact
     assert found == pytest.approx(exact, rel=2e-3)
 
 
 @pytest.mark.parametrize("count", [0, 1])
-def test_a_split_without_a_target_is_refused(stream_of, count):
+def test_a_split_without_a_target_is_refused(tmp_path, count):
+    splits = {}
+    for split, ids in (("train", random_ids(30)), ("val", random_ids(count))):
+        writer = ShardWriter(tmp_path, split)
+        writer.add(ids)
+        splits[split] = writer.close()
+    write_manifest(tmp_path, LETTERS, splits)
     with pytest.raises(UserError, match="validation split") as refused:
-        evaluate(lively(), stream_of(random_ids(count)), count, LETTERS, CPU)
+        Corpus(DataConfig(path=str(tmp_path)))
     assert refused.value.exit_status == 1
     assert "\n" not in str(refused.value)
 
@@ -185,7 +197,7 @@ def test_a_split_without_a_target_is_refused(stream_of, count):
 def test_ids_of_another_tokenizer_are_refused(stream_of):
     stream = stream_of([0, 1, LETTERS.vocab_size, 2])
     with pytest.raises(UserError, match="another tokenizer"):
-        evaluate(lively(), stream, 4, LETTERS, CPU)
+        evaluate(lively(), held_out(stream, 4), CPU)
 
 
 def test_results_hold_still_whatever_the_folder(stream_of, tmp_path):
@@ -198,4 +210,4 @@ def test_results_hold_still_whatever_the_folder(stream_of, tmp_path):
     one = Stream(list(whole.glob("*.bin")), LETTERS.vocab_size)
     many = stream_of(ids)
     assert len(many.paths) == 10
-    assert evaluate(model, one, 50, LETTERS, CPU) == evaluate(model, many, 50, LETTERS, CPU)
+    assert evaluate(model, held_out(one, 50), CPU) == evaluate(model, held_out(many, 50), CPU)

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import warnings
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -272,6 +273,7 @@ def test_tensors_are_sent_as_they_are():
 SETUP = """
 import json, sys, torch
 from pathlib import Path
+from types import SimpleNamespace
 from buildgpt.gpt.config import ModelConfig, RuntimeConfig
 from buildgpt.gpt.data import ShardWriter, Stream
 from buildgpt.gpt.evaluate import evaluate
@@ -303,7 +305,8 @@ for r in range(rounds):
     (model(x[share], y[share]) / rounds).backward()
 runtime.average_gradients(model)
 stream = Stream(sorted(Path(sys.argv[1]).glob("*.bin")), letters.vocab_size)
-found = evaluate(fresh_model(), stream, len(stream), letters, runtime, batch=2)
+held_out = SimpleNamespace(val=stream, val_tokens=len(stream), tokenizer=letters)
+found = evaluate(fresh_model(), held_out, runtime, batch=2)
 runtime.wait()
 told = {
     "ranks": [rank, runtime.world_size, runtime.is_main],
@@ -355,7 +358,8 @@ def two_ranks(tmp_path_factory, setup) -> list[dict]:
     told = [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
     stream = setup["Stream"](sorted(folder.glob("*.bin")), 9)
     model, letters = setup["fresh_model"](), setup["letters"]
-    found = setup["evaluate"](model, stream, 100, letters, Runtime(CPU), batch=2)
+    held_out = SimpleNamespace(val=stream, val_tokens=100, tokenizer=letters)
+    found = setup["evaluate"](model, held_out, Runtime(CPU), batch=2)
     return [*told, {"evaluation": [found.loss, found.bits_per_byte, found.tokens]}]
 
 

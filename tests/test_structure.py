@@ -74,10 +74,9 @@ def test_imports_follow_the_chain(module):
 
 
 @pytest.mark.parametrize("module", [name for name in MODULES if name != "train"])
-def test_only_the_loop_imports_more_than_three_others(module, request):
-    if module in ("evaluate", "hub"):
-        request.applymarker(pytest.mark.xfail(strict=True, reason="imports four or more"))
-    assert len(siblings(module)) <= MOST_IMPORTS
+def test_only_the_loop_imports_more_than_three_others(module):
+    """Config aside: every module takes its errors from there."""
+    assert len(siblings(module) - {"config"}) <= MOST_IMPORTS
 
 
 def test_the_model_knows_nothing_of_training():

@@ -61,7 +61,7 @@ class Loaded:
             )
         runtime = core.runtime.start_runtime(self.recipe.runtime)
         model = self.model.to(runtime.device)
-        return core.evaluate.evaluate(model, corpus.val, corpus.val_tokens, self.tokenizer, runtime)
+        return core.evaluate.evaluate(model, corpus, runtime)
 
 
 def load(

@@ -205,6 +205,11 @@ class Corpus:
         self.tokenizer = self.find_tokenizer(config)
         self.train, self.val = (self.stream(split) for split in SPLITS)
         self.val_tokens = min(config.val_tokens or len(self.val), len(self.val))
+        if self.val_tokens < 2:
+            raise UserError(
+                f"the validation split of {self.folder} has {self.val_tokens} tokens to score, but"
+                " a target needs a token before it; give more text or a larger data.val_tokens"
+            )
 
     def find_tokenizer(self, config: DataConfig) -> Tokenizer:
         """The manifest's; for public shards, which have none, the one that the recipe names."""

@@ -6,11 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from .config import UserError
-from .data import Stream
+from .data import Corpus
 from .model import GPT
 from .runtime import Runtime
-from .tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -23,18 +21,14 @@ class Evaluation:
 
 
 @torch.no_grad()
-def evaluate(
-    model: GPT, stream: Stream, tokens: int, tokenizer: Tokenizer, runtime: Runtime, batch: int = 16
-) -> Evaluation:
-    """Score the first `tokens` tokens in non-overlapping windows of T, every target once.
+def evaluate(model: GPT, corpus: Corpus, runtime: Runtime, batch: int = 16) -> Evaluation:
+    """Score the corpus's validation tokens in non-overlapping windows of T, every target once.
 
     Each window starts afresh, without carry-over. The plain module is evaluated, never a
     compiled one. Sums are taken per window and added in one order, whichever rank did which.
     """
-    context = model.config.context
+    context, stream, tokens = model.config.context, corpus.val, corpus.val_tokens
     starts = range(0, tokens - 1, context)
-    if not starts:
-        raise UserError("the validation split holds no two tokens; give more text")
     sums = torch.zeros(len(starts), dtype=torch.float64)
     groups = [starts[i : i + batch] for i in range(0, len(starts), batch)]
     was_training = model.training
@@ -47,7 +41,7 @@ def evaluate(
         )
     model.train(was_training)
     total = math.fsum(runtime.sum(sums).tolist())
-    bits = total / math.log(2) / text_bytes(stream, tokens, tokenizer)
+    bits = total / math.log(2) / text_bytes(corpus)
     return Evaluation(total / (tokens - 1), bits, tokens - 1)
 
 
@@ -66,10 +60,10 @@ def equal_lengths(windows: list[np.ndarray]) -> list[np.ndarray]:
     return [np.stack(whole), *rest]
 
 
-def text_bytes(stream: Stream, tokens: int, tokenizer: Tokenizer) -> int:
+def text_bytes(corpus: Corpus) -> int:
     """How many bytes of text the targets stand for; an end of text stands for none."""
-    lengths = np.array([len(piece) for piece in tokenizer.pieces])
-    lengths[tokenizer.end_of_text] = 0
-    chunk = 1 << 20
+    lengths = np.array([len(piece) for piece in corpus.tokenizer.pieces])
+    lengths[corpus.tokenizer.end_of_text] = 0
+    tokens, chunk = corpus.val_tokens, 1 << 20
     ranges = ((i, min(i + chunk, tokens)) for i in range(1, tokens, chunk))
-    return max(1, sum(int(lengths[stream.read(start, stop)].sum()) for start, stop in ranges))
+    return max(1, sum(int(lengths[corpus.val.read(*part)].sum()) for part in ranges))

@@ -247,9 +247,7 @@ class Trainer:
 
     def validate(self) -> None:
         """Measure the validation loss of the current weights."""
-        self.validation = evaluate(
-            self.model, self.corpus.val, self.corpus.val_tokens, self.tokenizer, self.runtime
-        )
+        self.validation = evaluate(self.model, self.corpus, self.runtime)
         loss, bits = self.validation.loss, self.validation.bits_per_byte
         words = f"step {self.step:6,}  validation loss {loss:.4f}, {bits:.3f} bits a byte"
         self.record("val", words, loss=loss, bits_per_byte=bits, scored=self.validation.tokens)
