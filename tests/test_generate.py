@@ -15,6 +15,7 @@ from buildgpt.gpt.config import ModelConfig, UsageError
 from buildgpt.gpt.generate import (
     Sampling,
     continue_text,
+    for_decoding,
     generate,
     generate_ids,
     nucleus,
@@ -406,3 +407,40 @@ def test_the_stream_speaks_while_it_is_made():
     stream = stream_text(model, BYTES, "a", Sampling(max_tokens=5))
     next(stream)
     assert len(made) == 1
+
+
+# The packed form.
+
+
+def test_the_decoder_gives_the_models_logits_and_shares_its_weights():
+    model = GPT(ModelConfig(layers=2, heads=2, width=32, context=16, vocab_size=37)).eval()
+    decoder = for_decoding(model)
+    ids = torch.randint(37, (3, 16))
+    with torch.inference_mode():
+        for part in (ids[:1, :1], ids[:, :1], ids):
+            torch.testing.assert_close(decoder(part), model(part), atol=1e-5, rtol=0)
+    before = {id(tensor) for tensor in model.parameters()}
+    assert {id(tensor) for tensor in decoder.parameters()} <= before
+
+
+def test_the_decoder_continues_as_the_model_does():
+    model = GPT(ModelConfig(layers=2, heads=2, width=32, context=16, vocab_size=37)).eval()
+    sampling = Sampling(max_tokens=30, temperature=1.0, seed=3, samples=2)
+    plain, packed = (
+        torch.stack(list(generate(m, [1, 2, 3], sampling))) for m in (model, for_decoding(model))
+    )
+    assert torch.equal(plain, packed)
+
+
+def test_packing_leaves_the_model_as_it_was():
+    model = GPT(ModelConfig(layers=1, heads=2, width=32, context=16, vocab_size=37)).eval()
+    names, kinds = list(model.state_dict()), [type(m) for m in model.modules()]
+    for_decoding(model)
+    assert list(model.state_dict()) == names
+    assert [type(m) for m in model.modules()] == kinds
+
+
+def test_without_the_operator_the_model_itself_decodes(monkeypatch):
+    model = GPT(ModelConfig(layers=1, heads=2, width=32, context=16, vocab_size=37)).eval()
+    monkeypatch.setattr(torch.ops, "mkldnn", object())
+    assert for_decoding(model) is model

@@ -5,6 +5,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,11 @@ class Loaded:
     recipe: Any
     step: int
 
+    @cached_property
+    def decoder(self) -> Any:
+        """The model in the form that decodes fastest, made when first needed."""
+        return self.core.generate.for_decoding(self.model)
+
     def sampling(self, **wishes: Any) -> Any:
         """max_tokens, temperature, top_k, top_p, seed, samples, checked."""
         return self.core.generate.Sampling(**wishes)
@@ -38,12 +44,12 @@ class Loaded:
     def continuations(self, prompt: str = "", **wishes: Any) -> list[str]:
         """Several continuations, `samples` of them."""
         sampling = self.sampling(**wishes)
-        return self.core.generate.continue_text(self.model, self.tokenizer, prompt, sampling)
+        return self.core.generate.continue_text(self.decoder, self.tokenizer, prompt, sampling)
 
     def stream(self, prompt: str = "", **wishes: Any) -> Iterator[str]:
         """The continuation, piece by piece."""
         sampling = self.sampling(**wishes)
-        return self.core.generate.stream_text(self.model, self.tokenizer, prompt, sampling)
+        return self.core.generate.stream_text(self.decoder, self.tokenizer, prompt, sampling)
 
     def evaluate(self, data: str | Path = "") -> Any:
         """The validation loss on a folder of shards, the run's own if none is given.
