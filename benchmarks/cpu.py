@@ -152,8 +152,8 @@ def decode_ours(dtype: str) -> tuple[Any, float]:
     from buildgpt.core import load_core
 
     core = load_core()
-    model = core.model.GPT(core.config.ModelConfig(**DECODING)).eval().to(getattr(torch, dtype))
-    model = core.generate.for_decoding(model)
+    model = core.model.GPT(core.config.ModelConfig(**DECODING)).eval()
+    model = core.generate.for_decoding(model, getattr(torch, dtype))
     sampling = core.generate.Sampling(max_tokens=DECODED_TOKENS, temperature=0)
     return lambda: list(core.generate.generate(model, [1, 2, 3, 4], sampling)), DECODED_TOKENS
 

@@ -432,6 +432,18 @@ def test_the_decoder_continues_as_the_model_does():
     assert torch.equal(plain, packed)
 
 
+def test_the_decoder_in_bf16_agrees_with_autocast():
+    model = GPT(ModelConfig(layers=2, heads=2, width=32, context=16, vocab_size=37)).eval()
+    ids = torch.randint(37, (3, 16))
+    targets = torch.randint(37, (3, 16))
+    with torch.inference_mode():
+        packed = for_decoding(model, torch.bfloat16)(ids).float()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            expected = model(ids, targets)
+    found = nn.functional.cross_entropy(packed.flatten(0, 1), targets.flatten())
+    assert found.item() == pytest.approx(expected.item(), abs=2e-3)
+
+
 def test_packing_leaves_the_model_as_it_was():
     model = GPT(ModelConfig(layers=1, heads=2, width=32, context=16, vocab_size=37)).eval()
     names, kinds = list(model.state_dict()), [type(m) for m in model.modules()]

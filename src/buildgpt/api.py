@@ -30,8 +30,10 @@ class Loaded:
 
     @cached_property
     def decoder(self) -> Any:
-        """The model in the form that decodes fastest, made when first needed."""
-        return self.core.generate.for_decoding(self.model)
+        """The model in the form that decodes fastest, in the dtype of training."""
+        runtime, device = self.core.runtime, self.model.token_embedding.weight.device
+        dtype, _ = runtime.choose_dtype(self.recipe.runtime.dtype, device)
+        return self.core.generate.for_decoding(self.model, dtype)
 
     def sampling(self, **wishes: Any) -> Any:
         """max_tokens, temperature, top_k, top_p, seed, samples, checked."""

@@ -76,49 +76,51 @@ class PackedLinear(nn.Module):
     what torch.compile takes; it is not public, so `for_decoding` looks for it (docs/log.md).
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> None:
         super().__init__()
-        self.bias = bias
-        self.packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), 1)
+        self.dtype = dtype
+        self.bias = None if bias is None else bias.detach().to(dtype)
+        self.packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach().to(dtype), 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., in) -> (..., out)"""
-        return torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, "none", [], "")
+        """(..., in) -> (..., out) in the layer's dtype, as autocast would have it."""
+        rows = x.to(self.dtype)
+        return torch.ops.mkldnn._linear_pointwise(rows, self.packed, self.bias, "none", [], "")
 
 
 class Decoder(GPT):
     """A GPT's weights, shared, and a packed copy of them, for decoding without gradients."""
 
-    def __init__(self, model: GPT) -> None:
+    def __init__(self, model: GPT, dtype: torch.dtype) -> None:
         nn.Module.__init__(self)
         self.config, self.dropout, self.norm = model.config, model.dropout, model.norm
         self.token_embedding = model.token_embedding
         self.position_embedding = model.position_embedding
         shared = {id(parameter): parameter for parameter in model.parameters()}
-        self.blocks = pack(copy.deepcopy(model.blocks, shared))
-        self.head = PackedLinear(model.token_embedding.weight)
+        self.blocks = pack(copy.deepcopy(model.blocks, shared), dtype)
+        self.head = PackedLinear(model.token_embedding.weight, None, dtype)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(B, T, C) -> (B, T, V)"""
         return self.head(hidden)[..., : self.config.vocab_size]
 
 
-def pack(module: nn.Module) -> Any:
+def pack(module: nn.Module, dtype: torch.dtype) -> Any:
     """Replace every linear layer in a module by a packed one."""
     for name, child in module.named_children():
         if isinstance(child, nn.Linear):
-            setattr(module, name, PackedLinear(child.weight, child.bias))
+            setattr(module, name, PackedLinear(child.weight, child.bias, dtype))
         else:
-            pack(child)
+            pack(child, dtype)
     return module
 
 
-def for_decoding(model: GPT) -> GPT:
-    """The same model in the form that decodes fastest where it lies."""
+def for_decoding(model: GPT, dtype: torch.dtype = torch.float32) -> GPT:
+    """The same model in the form that decodes fastest where it lies, with products in `dtype`."""
     operators = ("_reorder_linear_weight", "_linear_pointwise")
     on_cpu = model.token_embedding.weight.device.type == "cpu"
     if on_cpu and all(hasattr(torch.ops.mkldnn, name) for name in operators):
-        return Decoder(model).eval()
+        return Decoder(model, dtype).eval()
     return model
 
 
