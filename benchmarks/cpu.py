@@ -256,7 +256,12 @@ def alternate(names: list[str], rounds: int) -> dict[str, dict[str, Any]]:
     for worker in workers:
         worker.close()
     first = workers[0].rates
-    return {w.name: summarise(w.rates, first, w.memory) for w in workers}
+    return {without_paths(w.name): summarise(w.rates, first, w.memory) for w in workers}
+
+
+def without_paths(command: str) -> str:
+    """The words of a command, folders and files by their name alone: "train build-nanogpt"."""
+    return " ".join(Path(word).name for word in shlex.split(command))
 
 
 def summarise(rates: list[float], first: list[float], memory: float) -> dict[str, Any]:
@@ -280,7 +285,7 @@ def budget(text: Path, seconds: float) -> dict[str, Any]:
         tool = [sys.executable, "-m", "buildgpt"]
         data, runs = f"{folder}/data", f"{folder}/runs"
         prepare = [*tool, "prepare", str(text), "--out", data, "--tokenizer", "char"]
-        subprocess.run(prepare, check=True, env=source)
+        subprocess.run(prepare, check=True, env=source, stdout=subprocess.DEVNULL)
         settings = [f"data.path={data}", f"train.max_seconds={seconds}", "data.val_tokens=0"]
         words = [word for setting in settings for word in ("--set", setting)]
         train = [
@@ -344,7 +349,8 @@ def table(result: dict[str, Any]) -> str:
 def measure(words: argparse.Namespace) -> dict[str, Any]:
     """All figures."""
     result: dict[str, Any] = {"date": date.today().isoformat(), "commit": commit()}
-    result |= {"command": shlex.join(["python", *sys.argv]), "hardware": hardware()}
+    command = f"python benchmarks/cpu.py {without_paths(shlex.join(sys.argv[1:]))}"
+    result |= {"command": command, "hardware": hardware()}
     who = ["ours", "transformers", *(shlex.quote(str(peer)) for peer in words.peer)]
     ways = ["", " compiled"] if words.compile else [""]
     names = [f"train {name}{way}" for name in who for way in ways]
