@@ -1,5 +1,6 @@
 """Draw what `buildgpt demo` showed, from a run's metrics: python tools/draw_demo.py RUN FILE.svg"""
 
+import re
 import sys
 from io import StringIO
 from pathlib import Path
@@ -24,9 +25,13 @@ def main(run: Path, target: Path) -> None:
     summary = progress.summary
     console.print(
         f"\nvalidation loss {summary['val_loss']:.4f} after {summary['step']:,} steps and"
-        f" {summary['seconds']:.0f} s. The run lies in runs/demo."
+        f" {summary['seconds']:.0f} s. The run lies in runs/demo.",
+        highlight=False,
     )
-    target.write_text(console.export_svg(title="buildgpt demo"), encoding="utf-8")
+    picture_text = console.export_svg(title="buildgpt demo")
+    # Without the web font that it would load: whoever looks at it has a monospaced one.
+    picture_text = picture_text.replace("<svg ", '<svg xml:space="preserve" ', 1)
+    target.write_text(re.sub(r"@font-face \{.*?\}", "", picture_text, flags=re.S), "utf-8")
 
 
 if __name__ == "__main__":
