@@ -73,12 +73,14 @@ def close_demo(runs: Path, name: str) -> None:
         summary = read_summary(folder)
         print(
             f"\nvalidation loss {summary['val_loss']:.4f} after {summary['step']:,} steps and"
-            f" {summary['seconds']:.0f} s. The run lies in {folder}. Try next:\n\n"
-            f'  {program} sample {name}{where} "JULIET:"\n'
-            f"  {program} eval {name}{where}\n"
-            f"  {program} prepare FILE --out data/mine && {program} train shakespeare --name mine"
-            " --set data.path=data/mine\n"
+            f" {summary['seconds']:.0f} s. The run lies in {folder}. Try next:\n"
         )
+        for words, effect in (
+            (f'sample {name}{where} "JULIET:"', "let it say more"),
+            (f"eval {name}{where}", "measure it"),
+            ("prepare FILE --out data/mine", "your own text, to train on next"),
+        ):
+            print(f"  {program} {words:<34} {effect}")
 
 
 def read_summary(folder: Path) -> dict[str, Any]:
