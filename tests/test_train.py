@@ -649,3 +649,75 @@ def test_two_ranks_train_like_one(fit, tiny, runs):
     assert np.allclose(losses(one), losses(two), atol=1e-5)
     assert close(one, two, 1e-4)
     assert abs(lines(one, "val")[-1]["loss"] - lines(two, "val")[-1]["loss"]) < 1e-5
+
+
+def test_another_corpus_of_the_same_tokenizer_is_refused_on_resume(fit, words, tmp_path):
+    fit("run", "train.steps=2")
+    (tmp_path / "longer.txt").write_text(words + words)
+    api.prepare([tmp_path / "longer.txt"], tmp_path / "longer")
+    with pytest.raises(UserError, match="same corpus"):
+        fit("run", f"data.path={tmp_path / 'longer'}", "train.steps=4", resume=True)
+
+
+def test_the_rate_does_not_rise_after_a_resume_under_a_budget(fit, stop, seconds_a_step):
+    stop(6)
+    run = fit("run", "train.steps=1000", "train.max_seconds=10")
+    fit("run", resume=True)
+    rates = [line["lr"] for line in lines(run, "train")]
+    assert len(rates) == 10
+    assert rates[2:] == sorted(rates[2:], reverse=True)
+
+
+def test_a_last_step_is_reported_though_an_evaluation_used_up_the_time(
+    fit, seconds_a_step, monkeypatch
+):
+    original = train.Trainer.validate
+
+    def slow(self):
+        self.clock.before += 100.0
+        original(self)
+
+    monkeypatch.setattr(train.Trainer, "validate", slow)
+    settings = ["train.steps=1000", "train.max_seconds=50", "train.eval_every=7"]
+    run = fit("run", *settings, "train.log_every=5")
+    assert newest(run).name == "step_000007"
+    assert [line["step"] for line in lines(run, "train")] == [5, 7]
+
+
+# fp16, whose scaler works on a CPU, too.
+
+
+@pytest.fixture
+def in_fp16(monkeypatch):
+    """Train in fp16 from here on."""
+    half = runtime.Runtime(torch.device("cpu"), torch.float16)
+    return lambda: monkeypatch.setattr(train, "start_runtime", lambda config: half)
+
+
+def test_a_run_begun_in_fp32_goes_on_in_fp16_and_again(fit, in_fp16):
+    run = fit("run", "runtime.dtype=fp32", "train.steps=2")
+    in_fp16()
+    fit("run", "train.steps=4", resume=True)
+    fit("run", "train.steps=6", resume=True)
+    assert newest(run).name == "step_000006"
+    scale = checkpoint.read_state(newest(run))["scaler"]["scale"]
+    assert scale == 2.0**16
+    assert losses(run)[-1] < losses(run)[0]
+
+
+def test_an_update_that_overflows_fp16_is_left_out_and_told(fit, in_fp16, poison):
+    in_fp16()
+    poison(2)
+    run = fit("run", "train.checkpoint_every=1", "train.keep_checkpoints=9")
+    skips = [line for line in lines(run, "event") if line["event"] == "skip"]
+    assert len(skips) == 1
+    two, three = (load_file(run / "checkpoints" / f"step_00000{n}" / FILES[0]) for n in (2, 3))
+    assert all(torch.equal(two[name], three[name]) for name in two)
+
+
+def test_fp16_that_overflows_whatever_the_scale_stops_the_run(fit, in_fp16, monkeypatch):
+    in_fp16()
+    monkeypatch.setattr(train, "clip_gradients", lambda model, largest: torch.tensor(math.nan))
+    monkeypatch.setattr(torch.amp.GradScaler, "get_scale", lambda self: 0.5)
+    with pytest.raises(UserError, match="gradient norm of nan"):
+        fit("run")

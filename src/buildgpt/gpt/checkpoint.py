@@ -3,7 +3,7 @@
 runs/NAME/checkpoints/step_000500/
     model.safetensors       weights under the plain module's names
     optimizer.safetensors   "parameter/exp_avg" and so on; not there for imported weights
-    state.json              step, tokens, elapsed seconds, RNG, versions
+    state.json              step, tokens, elapsed seconds, RNG, fp16's loss scale, versions
     complete.json           sizes and SHA-256 of the others; written last
 """
 

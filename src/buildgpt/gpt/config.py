@@ -82,7 +82,7 @@ class TrainConfig:
     warmup_steps: int = 100
     schedule: str = "cosine"
     final_lr: float = 0.1  # as a share of lr
-    decay_share: float = 0.2  # of the steps, for schedule = "wsd"
+    decay_share: float = 0.2  # of the steps after warm-up, for schedule = "wsd"
     weight_decay: float = 0.1
     beta1: float = 0.9
     beta2: float = 0.95
@@ -101,6 +101,7 @@ class TrainConfig:
         require_not_negative("train", self, ("eval_every", "checkpoint_every"))
         require(0 <= self.seed < 2**32, "train.seed must be at least 0 and below 2**32")
         require(self.lr > 0, "train.lr must be above 0")
+        require(self.final_lr <= 1, "train.final_lr is a share of train.lr: at most 1")
         require(max(self.beta1, self.beta2) < 1, "train.beta1 and train.beta2 must be below 1")
         require(0 < self.decay_share <= 1, "train.decay_share must be above 0 and at most 1")
         require_choice("train.schedule", self.schedule, ("cosine", "wsd"))
@@ -132,6 +133,7 @@ class SampleConfig:
     top_k: int = 0
 
     def __post_init__(self) -> None:
+        require(min(self.at, default=0) >= 0, "sample.at must not hold negative steps")
         require_not_negative("sample", self, ("every", "max_tokens", "temperature", "top_k"))
 
 

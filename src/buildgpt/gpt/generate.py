@@ -89,13 +89,17 @@ class PackedLinear(nn.Module):
 
 
 class Decoder(GPT):
-    """A GPT's weights, shared, and a packed copy of them, for decoding without gradients."""
+    """A GPT's weights, shared, and a packed copy of them, for decoding without gradients.
+
+    The copy does not see later changes of the weights.
+    """
 
     def __init__(self, model: GPT, dtype: torch.dtype) -> None:
         nn.Module.__init__(self)
         self.config, self.dropout, self.norm = model.config, model.dropout, model.norm
         self.token_embedding = model.token_embedding
         self.position_embedding = model.position_embedding
+        # What deepcopy finds in its memo it takes as copied, so parameters are not.
         shared = {id(parameter): parameter for parameter in model.parameters()}
         self.blocks = pack(copy.deepcopy(model.blocks, shared), dtype)
         self.head = PackedLinear(model.token_embedding.weight, None, dtype)
@@ -116,7 +120,10 @@ def pack(module: nn.Module, dtype: torch.dtype) -> Any:
 
 
 def for_decoding(model: GPT, dtype: torch.dtype = torch.float32) -> GPT:
-    """The same model in the form that decodes fastest where it lies, with products in `dtype`."""
+    """The form of the model that decodes fastest where it lies.
+
+    On a CPU with the operator that is a Decoder with products in `dtype`, else the model itself.
+    """
     operators = ("_reorder_linear_weight", "_linear_pointwise")
     on_cpu = model.token_embedding.weight.device.type == "cpu"
     if on_cpu and all(hasattr(torch.ops.mkldnn, name) for name in operators):

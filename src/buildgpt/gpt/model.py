@@ -135,7 +135,7 @@ class GPT(nn.Module):
         self.apply(self.initialise)
 
     def initialise(self, module: nn.Module) -> None:
-        """N(0, init_std) for matrices, zero for biases.
+        """N(0, init_std) for matrices, zero for biases. `apply` comes to children before parents.
 
         Each block adds two outputs to the residual stream. Their spread would grow with the
         root of that number, 2 * layers, so they start that much smaller (GPT-2, section 2.3).
@@ -164,6 +164,10 @@ class GPT(nn.Module):
     def hidden(self, ids: Tensor, cache: list[Cache] | None = None) -> Tensor:
         """ids (B, T) -> (B, T, C). With a cache, the ids continue those that it has seen."""
         seen = cache[0].length if cache else 0
+        if seen + ids.size(1) > self.config.context:
+            raise ValueError(
+                f"{seen + ids.size(1)} tokens exceed a context of {self.config.context}"
+            )
         positions = torch.arange(seen, seen + ids.size(1), device=ids.device)
         x = self.dropout(self.token_embedding(ids) + self.position_embedding(positions))
         for index, block in enumerate(self.blocks):

@@ -35,7 +35,7 @@ def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
 def clip_gradients(model: nn.Module, largest: float) -> Tensor:
     """Scale all gradients so that their joint norm is at most `largest`; returns the norm before.
 
-    largest = 0 leaves them as they are (Pascanu et al. 2013, algorithm 1).
+    largest = 0 leaves finite ones as they are (Pascanu et al. 2013, algorithm 1).
     """
     return nn.utils.clip_grad_norm_(model.parameters(), largest or math.inf)
 
@@ -54,7 +54,7 @@ def decay(done: float, config: TrainConfig) -> float:
     """The share of the highest rate when `done`, 0 to 1, of the steps after warm-up are done.
 
     cosine: half a cosine from 1 to final_lr (Loshchilov and Hutter 2017).
-    wsd: warm-up, stable, decay (Hu et al. 2024): 1, then a line to final_lr at the end.
+    wsd: warm-up, stable, decay: 1, then a line to final_lr (Zhai et al. 2022; Haegele et al. 2024).
     """
     if config.schedule == "cosine":
         left = 0.5 * (1 + math.cos(math.pi * done))
@@ -83,9 +83,13 @@ def load_optimizer_tensors(
 ) -> None:
     """Put back what `optimizer_tensors` gave; UserError if it belongs to another model."""
     shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
-    for key, value in tensors.items():
-        if value.dim() and value.shape != shapes.get(key.rpartition("/")[0]):  # steps have no dim
-            raise UserError("the checkpoint's optimizer state belongs to another model")
+    kinds = {key.rpartition("/")[2] for key in tensors}
+    same_names = tensors.keys() == {f"{name}/{kind}" for name in shapes for kind in kinds}
+    if not same_names or any(
+        value.dim() and value.shape != shapes[key.rpartition("/")[0]]  # steps have no dim
+        for key, value in tensors.items()
+    ):
+        raise UserError("the checkpoint's optimizer state belongs to another model")
     for name, parameter in model.named_parameters():
         state = {k.rpartition("/")[2]: v for k, v in tensors.items() if k.startswith(f"{name}/")}
         optimizer.state[parameter] = {

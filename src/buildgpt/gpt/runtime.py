@@ -26,7 +26,7 @@ class Runtime:
     """
 
     device: torch.device
-    dtype: torch.dtype = torch.float32  # of matrix products; weights are always fp32
+    dtype: torch.dtype = torch.float32  # of matrix products (fp32: TF32 on CUDA); weights are fp32
     compile: bool = False
     rank: int = 0
     world_size: int = 1
@@ -49,9 +49,9 @@ class Runtime:
 
     def send(self, *tensors: Tensor) -> list[Tensor]:
         """Copy tensors to the device; on CUDA the host does not wait for it."""
-        if self.device.type == "cuda":
-            tensors = tuple(tensor.pin_memory() for tensor in tensors)
-        return [tensor.to(self.device, non_blocking=True) for tensor in tensors]
+        cuda = self.device.type == "cuda"  # elsewhere a copy that is not waited for may be torn
+        pinned = (tensor.pin_memory() if cuda else tensor for tensor in tensors)
+        return [tensor.to(self.device, non_blocking=cuda) for tensor in pinned]
 
     def sum(self, values: Tensor) -> Tensor:
         """The sum of a tensor over all ranks, on the CPU."""

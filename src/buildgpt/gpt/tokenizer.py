@@ -170,7 +170,8 @@ class PairCounts:
         word = self.words[index]
         for pair in pairwise(word):
             self.pairs[pair] += sign * self.counts[index]
-            self.where[pair].add(index)
+            if sign > 0:
+                self.where[pair].add(index)
 
     def most_frequent(self) -> Pair | None:
         """The most frequent pair, the one of lowest ids among equals; None if there is none."""

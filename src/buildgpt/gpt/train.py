@@ -95,8 +95,9 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
 class Clock:
     """How long the run has taken, all attempts together, and the pace of this one."""
 
-    def __init__(self, started: float, before: float, step: int) -> None:
+    def __init__(self, started: float, before: float, step: int, pace: float = 0.0) -> None:
         self.started, self.before, self.first = started, before, step
+        self.earlier_pace = pace  # of the attempt before, until this one has its own
         self.warm_at = 0.0  # when the first step, which may compile, was done
         self.stepping = 0.0  # seconds spent in updates alone, the first not counted
 
@@ -114,7 +115,7 @@ class Clock:
     def pace(self, step: int) -> float:
         """Seconds a step, all included; 0 while unknown."""
         steps = step - self.first - 1
-        return (self.seconds() - self.warm_at) / steps if steps > 0 else 0.0
+        return (self.seconds() - self.warm_at) / steps if steps > 0 else self.earlier_pace
 
     def speed(self, step: int, tokens_per_step: int) -> float:
         """Tokens a second of training, the first step left out; 0 while unknown."""
@@ -140,7 +141,8 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(runtime.device.type, enabled=runtime.needs_scaler)
         self.batches = Batches(self.corpus.train, self.recipe.model.context, self.recipe.train.seed)
         self.sequences, self.micro_batch = divide(self.recipe, runtime.world_size)
-        self.step, self.saved = 0, -1  # updates done, and how many in the newest checkpoint
+        self.step, self.end = 0, float(self.recipe.train.steps)  # updates done, and in all
+        self.saved = self.reported = -1  # the step of the newest checkpoint, of the last report
         self.clock = Clock(started, 0.0, 0)
         self.interrupted = ""  # the name of the signal that asked to stop
         self.loss = self.norm = self.rate = math.nan
@@ -151,12 +153,11 @@ class Trainer:
     def run(self) -> dict[str, Any]:
         """Train to the end or to an interruption; returns the summary."""
         self.log = Log(self.folder, self.runtime)
-        self.set_state("RUNNING")
         self.introduce()
         self.look_around()
         while not self.is_done():
             self.update()
-            if is_due(self.step, self.recipe.train.log_every) or self.is_done():
+            if is_due(self.step, self.recipe.train.log_every):
                 self.report()
             if self.runtime.any(bool(self.interrupted)):
                 return self.break_off()
@@ -167,15 +168,22 @@ class Trainer:
 
     def is_done(self) -> bool:
         """Whether all steps are done, or the time that is left is less than a step takes."""
-        limit = self.recipe.train.max_seconds
-        if self.step >= self.recipe.train.steps or not limit:
-            return self.step >= self.recipe.train.steps
-        return self.seconds() + self.clock.pace(self.step) > limit
+        if self.recipe.train.max_seconds:
+            self.end = self.runtime.agree(self.possible_steps())
+        return self.end < self.step + 1
+
+    def possible_steps(self) -> float:
+        """The recipe's steps, or as many as its time allows at the pace so far, by this clock."""
+        steps, pace = self.recipe.train.steps, self.clock.pace(self.step)
+        left = self.recipe.train.max_seconds - self.clock.seconds()
+        if not pace:
+            return steps if left > 0 else self.step
+        return min(steps, self.step + max(left, 0.0) / pace)
 
     def update(self) -> None:
         """One step: the gradients of all its tokens, clipped, then AdamW."""
         began = time.monotonic()
-        self.rate = learning_rate(self.step, self.expected_steps(), self.recipe.train)
+        self.rate = learning_rate(self.step, self.end, self.recipe.train)
         set_learning_rate(self.optimizer, self.rate)
         loss = self.accumulate()
         self.runtime.average_gradients(self.model)
@@ -213,8 +221,9 @@ class Trainer:
         """Whether loss and gradients are finite; if not, skip this update or stop the run."""
         if math.isfinite(self.loss) and math.isfinite(self.norm):
             return True
-        if math.isfinite(self.loss) and self.runtime.needs_scaler:
-            return True  # the scaler leaves the update out itself and lowers its scale
+        if math.isfinite(self.loss) and self.runtime.needs_scaler and self.scaler.get_scale() >= 1:
+            self.event("skip", f"step {self.step + 1} overflows fp16: a lower loss scale is tried")
+            return True  # the scaler leaves the update out itself
         what = f"step {self.step + 1} has a loss of {self.loss} and a gradient norm of {self.norm}"
         if self.recipe.train.on_nonfinite == "skip":
             self.event("skip", f"{what}: its update is left out")
@@ -222,18 +231,6 @@ class Trainer:
         good = checkpoint.find_checkpoints(self.folder)
         last = f"the last good checkpoint is {good[-1]}" if good else "there is no checkpoint yet"
         raise UserError(f"{what}; {last}; try a lower train.lr, or train.on_nonfinite=skip")
-
-    def expected_steps(self) -> float:
-        """The recipe's steps, or as many as its time allows at the pace so far."""
-        steps, limit = self.recipe.train.steps, self.recipe.train.max_seconds
-        pace = self.clock.pace(self.step)
-        if not limit or not pace:
-            return steps
-        return min(steps, self.step + max(limit - self.seconds(), 0.0) / pace)
-
-    def seconds(self) -> float:
-        """The run's time by rank 0's clock, so that all ranks decide alike."""
-        return self.runtime.agree(self.clock.seconds())
 
     # What happens beside the updates.
 
@@ -250,7 +247,8 @@ class Trainer:
         self.validation = evaluate(self.model, self.corpus, self.runtime)
         loss, bits = self.validation.loss, self.validation.bits_per_byte
         words = f"step {self.step:6,}  validation loss {loss:.4f}, {bits:.3f} bits a byte"
-        self.record("val", words, loss=loss, bits_per_byte=bits, scored=self.validation.tokens)
+        figures = {"loss": known(loss), "bits_per_byte": known(bits)}
+        self.record("val", words, **figures, scored=self.validation.tokens)
 
     def show_sample(self) -> None:
         """Continue the recipe's prompt, into samples.txt too."""
@@ -303,6 +301,8 @@ class Trainer:
         return {
             "tokens": self.tokens(),
             "seconds": self.clock.seconds(),
+            "seconds_per_step": self.clock.pace(self.step),
+            "corpus_tokens": len(self.corpus.train),
             "rng": checkpoint.rng_state(),
             "scaler": self.scaler.state_dict(),
             "versions": {"torch": torch.__version__, "python": platform.python_version()},
@@ -314,14 +314,21 @@ class Trainer:
         if "imported_from" in state:
             name = self.folder.name
             raise UsageError(f"{name} holds imported weights: train with train.init_from={name}")
+        if len(self.corpus.train) != state["corpus_tokens"]:
+            raise UserError(
+                f"{self.corpus.folder} holds {len(self.corpus.train):,} tokens, but this run was"
+                f" trained on {state['corpus_tokens']:,}; give data.path the same corpus"
+            )
         tensors = checkpoint.read_tensors(folder, "model.safetensors")
         checkpoint.load_weights(self.model, tensors, str(folder))
         optimizer = checkpoint.read_tensors(folder, "optimizer.safetensors")
         load_optimizer_tensors(self.model, self.optimizer, optimizer)
-        self.scaler.load_state_dict(state["scaler"])
+        if state["scaler"]:  # empty unless it was trained in fp16
+            self.scaler.load_state_dict(state["scaler"])
         checkpoint.restore_rng(state["rng"])
         self.step = self.saved = state["step"]
-        self.clock = Clock(self.clock.started, state["seconds"], self.step)
+        seconds, pace = state["seconds"], state["seconds_per_step"]
+        self.clock = Clock(self.clock.started, seconds, self.step, pace)
 
     # What is said about it.
 
@@ -347,6 +354,7 @@ class Trainer:
         )
         figures = {"loss": known(self.loss), "lr": self.rate, "grad_norm": known(self.norm)}
         self.record("train", words, **figures, tokens_per_second=speed)
+        self.reported = self.step
 
     def introduce(self) -> None:
         """Say what is trained on what, and what this machine cannot do."""
@@ -381,8 +389,10 @@ class Trainer:
 
     def finish(self) -> dict[str, Any]:
         """Save the final weights, measure those, and say so."""
-        self.save()
         seconds = self.clock.seconds()
+        self.save()
+        if self.step > max(self.reported, self.clock.first):
+            self.report()
         self.validate()
         self.show_sample()
         summary = self.summary() | {"seconds": round(seconds, 3)}
@@ -400,7 +410,7 @@ class Trainer:
             "seconds": round(self.clock.seconds(), 3),
             "tokens_per_second": round(speed, 1),
             "train_loss": known(self.loss),
-            "val_loss": self.validation.loss if self.validation else None,
+            "val_loss": known(self.validation.loss) if self.validation else None,
         }
 
     def set_state(self, state: str) -> None:
@@ -495,10 +505,9 @@ def train(
         print(f"{folder} is finished; there is nothing to resume", flush=True)
         return finished_summary(folder)
     runtime = start_runtime(recipe.runtime)
-    try:
-        return run_attempt(folder, recipe, runtime, started, resume)
-    finally:
-        runtime.close()
+    summary = run_attempt(folder, recipe, runtime, started, resume)
+    runtime.close()  # not after an error: the other ranks would be waited for in vain
+    return summary
 
 
 def run_attempt(
@@ -512,6 +521,7 @@ def run_attempt(
         trainer.restore(found[-1])
     elif resume and runtime.is_main:
         print(f"{folder} has no complete checkpoint: starting at the beginning", flush=True)
+    check_tokenizer(trainer)
     open_folder(trainer)
     try:
         with watched_signals(trainer):
@@ -521,17 +531,22 @@ def run_attempt(
         raise
 
 
+def check_tokenizer(trainer: Trainer) -> None:
+    """Refuse data of another tokenizer than the run began with."""
+    stored = trainer.folder / "tokenizer.json"
+    if stored.exists() and load_tokenizer(stored).to_dict() != trainer.tokenizer.to_dict():
+        raise UserError(
+            f"{trainer.corpus.folder} was made with another tokenizer than {trainer.folder}"
+        )
+
+
 def open_folder(trainer: Trainer) -> None:
-    """Write the run's recipe and tokenizer, once; refuse data of another tokenizer."""
-    folder, tokenizer = trainer.folder, trainer.tokenizer
+    """Write the run's tokenizer, state and recipe; the recipe, which makes it a run, last."""
+    folder = trainer.folder
     if trainer.runtime.is_main:
         folder.mkdir(parents=True, exist_ok=True)
-        if not (folder / "tokenizer.json").exists():
-            tokenizer.save(folder / "tokenizer.json")
-        elif load_tokenizer(folder / "tokenizer.json").to_dict() != tokenizer.to_dict():
-            raise UserError(
-                f"{trainer.corpus.folder} was made with another tokenizer than {folder}"
-            )
+        trainer.tokenizer.save(folder / "tokenizer.json")
+        trainer.set_state("RUNNING")
         write_text(folder / "recipe.toml", to_toml(trainer.recipe))
     trainer.runtime.wait()
 
