@@ -3,12 +3,13 @@ PYTHON ?= python3
 # TORCH=cpu, cu128, auto ...: let uv choose the build of PyTorch; empty: pip takes the index's own.
 TORCH ?=
 BIN := .venv/bin
+STAMP := .venv/installed-$(or $(TORCH),index)
 INSTALL = $(BIN)/python -m pip install --quiet
 ifneq ($(TORCH),)
 INSTALL = $(BIN)/uv pip install --quiet --python $(BIN)/python --torch-backend $(TORCH)
 endif
 
-.PHONY: install demo test lint bench clean
+.PHONY: help install demo test lint bench clean
 .DEFAULT_GOAL := help
 
 help:
@@ -18,20 +19,20 @@ help:
 	@echo "make bench    measure speed against other implementations"
 	@echo "make install  only what make demo needs, into .venv"
 
-install: .venv/installed
+install: $(STAMP)
 
 demo: install
 	$(BIN)/buildgpt demo
 
-test: .venv/installed-dev
+test: $(STAMP)-dev
 	$(BIN)/python -m pytest
 
-lint: .venv/installed-dev
+lint: $(STAMP)-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: .venv/installed-dev
+bench: $(STAMP)-dev
 	$(BIN)/python benchmarks/cpu.py
 
 clean:
@@ -41,15 +42,17 @@ clean:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "buildgpt needs Python 3.11 or newer; call make with PYTHON=python3.12, say"; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(if $(TORCH),$(BIN)/python -m pip install --quiet uv)
 	@touch $@
 
-.venv/installed: .venv/created pyproject.toml constraints.txt
+$(BIN)/uv: .venv/created
+	$(BIN)/python -m pip install --quiet uv
+
+$(STAMP): .venv/created $(if $(TORCH),$(BIN)/uv) pyproject.toml constraints.txt
 	@echo "installing what buildgpt needs into .venv, PyTorch above all; this takes some minutes"
 	$(INSTALL) -c constraints.txt -e .
 	@touch $@
 
-.venv/installed-dev: .venv/installed
+$(STAMP)-dev: $(STAMP)
 	@echo "installing what the tests need into .venv"
 	$(INSTALL) -c constraints.txt -e '.[dev]'
 	@touch $@

@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from buildgpt.gpt import checkpoint, train
+from buildgpt.gpt import checkpoint, config, train
 from buildgpt.gpt.config import ModelConfig, UsageError, UserError
 from buildgpt.gpt.model import GPT
 
@@ -306,12 +306,12 @@ def test_no_file_holds_a_pickle(trained, exported, corpus, tmp_path):
 )
 def test_a_name_that_is_no_plain_word_is_refused(name):
     with pytest.raises(UsageError):
-        checkpoint.check_run_name(name)
+        config.check_run_name(name)
 
 
 @pytest.mark.parametrize("name", ["demo", "demo-2", "gpt2-124m", "a.b_c", "7"])
 def test_a_plain_name_is_taken(name):
-    checkpoint.check_run_name(name)
+    config.check_run_name(name)
 
 
 def test_a_run_is_found_by_folder_and_by_name(trained):

@@ -482,7 +482,7 @@ def test_demo_twice_makes_demo_2(say, bundled, trains_here):
         outcome = say("demo")
         assert outcome.status == 0
         assert f"The run lies in runs/{name}." in outcome.out
-        assert f"eval {name} " in outcome.out
+        assert f"eval {name}\n" in outcome.out
     assert sorted(path.name for path in Path("runs").iterdir()) == ["demo", "demo-2", "demo-3"]
 
 

@@ -721,3 +721,46 @@ def test_fp16_that_overflows_whatever_the_scale_stops_the_run(fit, in_fp16, monk
     monkeypatch.setattr(torch.amp.GradScaler, "get_scale", lambda self: 0.5)
     with pytest.raises(UserError, match="gradient norm of nan"):
         fit("run")
+
+
+# Two at once, and other trouble.
+
+
+def test_a_run_that_is_being_trained_cannot_be_trained_by_another(fit, runs):
+    whole = fit("run", "train.steps=2")
+    with train.locked(whole, runtime.Runtime(torch.device("cpu"))):
+        with pytest.raises(UserError, match="another process") as refused:
+            fit("run", "train.steps=4", resume=True)
+        assert refused.value.exit_status == 1
+    assert newest(fit("run", "train.steps=4", resume=True)).name == "step_000004"
+
+
+def test_skipping_ends_where_no_update_can_help(fit):
+    with pytest.raises(UserError, match=r"try a lower train\.lr"):
+        fit("run", "train.lr=1e30", "train.steps=50", "train.on_nonfinite=skip", "sample.at=[]")
+
+
+def test_a_finished_run_that_was_moved_is_named_by_its_new_place(fit, tiny, runs, tmp_path):
+    fit("run")
+    shutil.move(runs, tmp_path / "elsewhere")
+    summary = train.train(tiny, "run", tmp_path / "elsewhere", [], resume=True)
+    assert summary["run"] == str(tmp_path / "elsewhere" / "run")
+
+
+def test_a_closed_pipe_does_not_end_the_training(fit, monkeypatch, capsys):
+    def closed(*words, **how):
+        raise BrokenPipeError
+
+    monkeypatch.setattr(train, "print", closed, raising=False)
+    monkeypatch.setattr(train.sys, "stdout", train.sys.stdout)
+    assert (fit("run") / "state").read_text() == "DONE\n"
+
+
+@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("full")])
+def test_too_little_memory_is_one_sentence(tiny, runs, monkeypatch, capsys, error):
+    def full(self):
+        raise error
+
+    monkeypatch.setattr(train.Trainer, "accumulate", full)
+    assert train.main([str(tiny), "--runs", str(runs)]) == 1
+    assert "lower train.micro_batch" in capsys.readouterr().err

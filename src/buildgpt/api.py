@@ -101,7 +101,7 @@ def imported_recipe(core: Core, model: Any) -> Any:
 def import_run(source: str, name: str, runs: Path = RUNS, core: Core | None = None) -> Path:
     """Make a run of a Hugging Face GPT-2 folder or hf:owner/name. Returns the run's folder."""
     core = core or load_core()
-    core.checkpoint.check_run_name(name)
+    core.config.check_run_name(name)
     folder = runs / name
     if folder.exists():
         raise core.config.UsageError(f"{folder} exists; choose another name")
@@ -167,19 +167,26 @@ def train(
     `settings` are words such as "train.steps=20". Raises UserError.
     """
     core, started = core or load_core(), time.monotonic()
-    path, settings = ready(core, recipe, settings or [])
+    path, settings, _ = ready(core, recipe, settings or [], Path(runs), name, resume)
     return core.train.train(path, name, Path(runs), settings, resume, started)
 
 
-def ready(core: Core, recipe: str | Path, settings: list[str]) -> tuple[Path, list[str]]:
-    """The recipe's file and the settings, once all that a run needs from outside is here."""
+def ready(
+    core: Core, recipe: str | Path, settings: list[str], runs: Path, name: str, resume: bool
+) -> tuple[Path, list[str], Any]:
+    """The recipe's file, the settings and what they come to (for a run that is resumed: with its
+    own recipe), once all that the run needs from outside is here."""
     path = find_recipe(core, recipe)
-    wished = core.config.load_recipe(path, settings)
+    name = name or path.stem
+    core.config.check_run_name(name)
+    stored = runs / name / "recipe.toml"
+    own = resume and stored.exists()
+    wished = core.config.load_recipe(stored if own else path, settings)
     provide_data(core, wished)
     source = wished.train.init_from
     if source.startswith("hf:"):
         settings = [*settings, f"train.init_from={local_folder(core, source)}"]
-    return path, settings
+    return path, settings, wished
 
 
 def prepare(

@@ -53,7 +53,7 @@ def demo(
     core = load_core()
     name = free_name(runs, "demo")
     wishes = [*([f"train.max_seconds={seconds}"] if seconds else []), *(settings or [])]
-    print("buildgpt demo: a GPT learns to write like Shakespeare, from nothing, on this machine.")
+    print("buildgpt demo: a GPT learns to write like Shakespeare, from nothing.")
     status = run_training(core, "shakespeare", name, runs, wishes, resume=False, as_json=False)
     close_demo(runs, name)
     raise typer.Exit(status)
@@ -73,14 +73,14 @@ def close_demo(runs: Path, name: str) -> None:
         summary = read_summary(folder)
         print(
             f"\nvalidation loss {summary['val_loss']:.4f} after {summary['step']:,} steps and"
-            f" {summary['seconds']:.0f} s. The run lies in {folder}. Try next:\n"
+            f" {summary['seconds']:.0f} s.\nThe run lies in {folder}. Try next:\n"
         )
         for words, effect in (
             (f'sample {name}{where} "JULIET:"', "let it say more"),
             (f"eval {name}{where}", "measure it"),
-            ("prepare FILE --out data/mine", "your own text, to train on next"),
+            ("prepare FILE --out data/mine", "take your own text"),
         ):
-            print(f"  {program} {words:<34} {effect}")
+            print(f"  {effect + ':':<17} {program} {words}")
 
 
 def read_summary(folder: Path) -> dict[str, Any]:
@@ -116,11 +116,10 @@ def run_training(
     """Train in a process of its own and show it; returns the exit status."""
     from . import watch
 
-    path, settings = api.ready(core, recipe, settings)
+    path, settings, resolved = api.ready(core, recipe, settings, runs, name, resume)
     words = [str(path), "--name", name or path.stem, "--runs", str(runs)]
     words += [word for setting in settings for word in ("--set", setting)]
     words += (["--resume"] if resume else []) + (["--json"] if as_json else [])
-    resolved = core.config.load_recipe(path, settings)
     return watch.launch(
         core, words, runs / (name or path.stem), resolved, name or path.stem, as_json
     )
@@ -186,10 +185,12 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Measure a run's loss on the validation split."""
-    model = api.load(run, step, runs, load_core())
+    core = load_core()
+    model = api.load(run, step, runs, core)
     result = model.evaluate(data)
     if as_json:
-        figures = {"val_loss": result.loss, "bits_per_byte": result.bits_per_byte}
+        known = core.train.known
+        figures = {"val_loss": known(result.loss), "bits_per_byte": known(result.bits_per_byte)}
         print(
             json.dumps(
                 {"run": model.source, "step": model.step, **figures, "tokens": result.tokens}
@@ -277,12 +278,17 @@ def main() -> None:
         status = complain(str(error), error.exit_status)
     except OSError as error:
         status = complain(str(error), 1)
+    except MemoryError:
+        status = complain("not enough memory for this", 1)
     except (KeyboardInterrupt, typer.Abort):
         status = complain("stopped", 1)
     except Exception as error:
         if not hasattr(error, "format_message"):  # typer's own words for wrong words
             raise
-        status = complain(f"{error.format_message()} See: {program_name()} --help", 2)
+        verb = getattr(getattr(error, "ctx", None), "info_name", None) or ""
+        verb = "" if verb == program_name() else f" {verb}"
+        sentence = error.format_message().rstrip(".")
+        status = complain(f"{sentence}; see: {program_name()}{verb} --help", 2)
     sys.exit(status or 0)
 
 

@@ -139,13 +139,14 @@ def ended_by(number: int) -> str:
 
 
 def environment(core: Core) -> dict[str, str]:
-    """This process's, with the place the core was found in."""
+    """This process's, with the place the core was found in, and no modules from this folder."""
     roots = [str(Path(p).resolve()) for p in sys.path if p]
     place = next(r for r in roots if (Path(r) / core.package.replace(".", "/")).is_dir())
     path = os.pathsep.join([place, *filter(None, [os.environ.get("PYTHONPATH")])])
     # A sample may hold characters that an old console's encoding lacks.
     encoding = os.environ.get("PYTHONIOENCODING", "").partition(":")[0] + ":replace"
     more = {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": encoding}
+    more["PYTHONSAFEPATH"] = "1"  # no module is taken from the current folder
     return os.environ | more
 
 

@@ -45,6 +45,10 @@ def own_documents(core: Core, sources: list[Path], val_fraction: float) -> list[
     files = list(dict.fromkeys(f for source in sources for f in find_files(core, source)))
     if len(files) == 1:
         cut = int(len(read_text(core, files[0])) * (1 - val_fraction))
+        if cut == 0:
+            raise core.config.UserError(
+                f"{files[0]} is too short to hold a part out; give more text"
+            )
         parts = (("train", 0, cut), ("val", cut, None))
         return [
             Document(files[0].name, split, files[0], start=start, stop=stop)

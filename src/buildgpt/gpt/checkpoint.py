@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from .config import Recipe, UserError, load_recipe, require, write_text
+from .config import Recipe, UserError, load_recipe, write_text
 from .model import GPT
 from .tokenizer import Tokenizer, load_tokenizer
 
@@ -225,11 +225,3 @@ def load_weights(model: GPT, tensors: dict[str, Tensor], source: str) -> None:
             found, needed = (table.get(name, "nothing") for table in (shapes, wanted))
             raise UserError(f"{source} does not fit the model: {name} is {found}, not {needed}")
     model.load_state_dict(tensors)
-
-
-def check_run_name(name: str) -> None:
-    """A run's name is one plain word, so that it cannot lead out of the runs folder."""
-    require(
-        re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) is not None,
-        f"--name {name!r} is no plain name; use letters, digits, '.', '_' and '-'",
-    )

@@ -5,6 +5,7 @@ import difflib
 import json
 import math
 import os
+import re
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +33,9 @@ SIZES = {
 }
 
 
+LARGEST_SIZE = 1_000_000  # of a model's sizes: beyond it, a slip of the finger
+
+
 @dataclass(frozen=True)
 class ModelConfig:
     """The shape of a GPT-2. In a recipe, `size = "124M"` stands for layers, heads and width."""
@@ -47,11 +51,13 @@ class ModelConfig:
     def __post_init__(self) -> None:
         for name in ("layers", "heads", "width", "context"):
             require(getattr(self, name) >= 1, f"model.{name} must be at least 1")
-        require(
-            self.width % self.heads == 0,
-            f"model.heads = {self.heads} does not divide model.width = {self.width};"
-            f" nearest that does: {nearest_divisor(self.width, self.heads)}",
-        )
+            too_large = f"model.{name} must be at most {LARGEST_SIZE:,}"
+            require(getattr(self, name) <= LARGEST_SIZE, too_large)
+        if self.width % self.heads:
+            raise UsageError(
+                f"model.heads = {self.heads} does not divide model.width = {self.width};"
+                f" nearest that does: {nearest_divisor(self.width, self.heads)}"
+            )
         require(self.init_std > 0, "model.init_std must be above 0")
         require(0 <= self.dropout < 1, "model.dropout must be at least 0 and below 1")
 
@@ -100,6 +106,7 @@ class TrainConfig:
         require_not_negative("train", self, ("weight_decay", "beta1", "beta2", "grad_clip"))
         require_not_negative("train", self, ("eval_every", "checkpoint_every"))
         require(0 <= self.seed < 2**32, "train.seed must be at least 0 and below 2**32")
+        require(self.tokens_per_step <= 2**32, "train.tokens_per_step must be at most 2**32")
         require(self.lr > 0, "train.lr must be above 0")
         require(self.final_lr <= 1, "train.final_lr is a share of train.lr: at most 1")
         require(max(self.beta1, self.beta2) < 1, "train.beta1 and train.beta2 must be below 1")
@@ -278,6 +285,14 @@ def require_not_negative(section: str, config: Any, keys: tuple[str, ...]) -> No
     """Raise UsageError unless each of these values is 0 or above."""
     for key in keys:
         require(getattr(config, key) >= 0, f"{section}.{key} must not be negative")
+
+
+def check_run_name(name: str) -> None:
+    """A run's name is one plain word, so that it cannot lead out of the runs folder."""
+    require(
+        re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) is not None,
+        f"--name {name!r} is no plain name; use letters, digits, '.', '_' and '-'",
+    )
 
 
 def nearest_divisor(whole: int, wanted: int) -> int:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .config import require
+from .config import UserError, require
 from .model import GPT, Cache
 from .tokenizer import Tokenizer
 
@@ -31,13 +31,15 @@ class Sampling:
 
     def __post_init__(self) -> None:
         require(self.max_tokens >= 0, "max-tokens must not be negative")
+        require(math.isfinite(self.temperature), f"temperature = {self.temperature} must be finite")
         require(
-            math.isfinite(self.temperature) and self.temperature >= 0,
+            self.temperature >= 0,
             f"temperature = {self.temperature} must not be negative; 0 always takes the likeliest",
         )
+        require(0 <= self.seed < 2**63, "seed must be at least 0 and below 2**63")
         require(self.top_k >= 0, f"top-k = {self.top_k} must not be negative; 0 leaves all tokens")
         require(0 < self.top_p <= 1, f"top-p = {self.top_p} must be above 0 and at most 1")
-        require(self.samples >= 1, "samples must be at least 1")
+        require(1 <= self.samples <= 1_000_000, "samples must be at least 1 and at most 1,000,000")
 
 
 def probabilities(logits: Tensor, sampling: Sampling) -> Tensor:
@@ -63,6 +65,8 @@ def nucleus(chances: Tensor, top_p: float) -> Tensor:
 
 def pick(logits: Tensor, sampling: Sampling, generator: torch.Generator) -> Tensor:
     """Logits (N, V) -> one id for each sample, (N,), drawn on the CPU: the same on any device."""
+    if logits.isnan().any():
+        raise UserError("the model gives no numbers but NaN: its weights are broken")
     if sampling.temperature == 0:
         return logits.argmax(dim=-1).cpu()
     chances = probabilities(logits.float().cpu(), sampling)

@@ -28,6 +28,7 @@ from .config import (
     Recipe,
     UsageError,
     UserError,
+    check_run_name,
     load_recipe,
     require,
     to_toml,
@@ -49,6 +50,8 @@ from .runtime import Runtime, start_runtime
 from .tokenizer import Tokenizer, load_tokenizer
 
 # A resumed run must stay the same run, so these may not change.
+OUT_OF_MEMORY = "not enough memory; lower train.micro_batch, model.width or model.context"
+MOST_SKIPPED = 10  # updates without finite gradients, one after another: no more will help
 FIXED_KEYS = ("model.", "data.tokenizer", "train.seed", "train.tokens_per_step", "train.init_from")
 
 
@@ -62,7 +65,8 @@ class Log:
     def __init__(self, folder: Path, runtime: Runtime) -> None:
         self.path, self.is_main = folder / "metrics.jsonl", runtime.is_main
         self.attempt = 1 + max((line["attempt"] for line in read_metrics(folder)), default=0)
-        if self.is_main and self.path.exists() and not self.path.read_bytes().endswith(b"\n"):
+        torn = self.path.exists() and self.path.read_bytes()[-1:] not in (b"", b"\n")
+        if self.is_main and torn:
             self.append("\n")  # after a line that a crash has torn
 
     def append(self, text: str) -> None:
@@ -75,7 +79,10 @@ class Log:
         if not self.is_main:
             return
         self.append(json.dumps({"kind": kind, "attempt": self.attempt} | values) + "\n")
-        print(words, flush=True)
+        try:
+            print(words, flush=True)
+        except BrokenPipeError:  # nobody listens any more; the file goes on
+            sys.stdout = open(os.devnull, "w")
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
@@ -143,6 +150,7 @@ class Trainer:
         self.sequences, self.micro_batch = divide(self.recipe, runtime.world_size)
         self.step, self.end = 0, float(self.recipe.train.steps)  # updates done, and in all
         self.saved = self.reported = -1  # the step of the newest checkpoint, of the last report
+        self.skipped = 0  # updates left out, one after another
         self.clock = Clock(started, 0.0, 0)
         self.interrupted = ""  # the name of the signal that asked to stop
         self.loss = self.norm = self.rate = math.nan
@@ -220,12 +228,14 @@ class Trainer:
     def is_usable(self) -> bool:
         """Whether loss and gradients are finite; if not, skip this update or stop the run."""
         if math.isfinite(self.loss) and math.isfinite(self.norm):
+            self.skipped = 0
             return True
         if math.isfinite(self.loss) and self.runtime.needs_scaler and self.scaler.get_scale() >= 1:
             self.event("skip", f"step {self.step + 1} overflows fp16: a lower loss scale is tried")
             return True  # the scaler leaves the update out itself
         what = f"step {self.step + 1} has a loss of {self.loss} and a gradient norm of {self.norm}"
-        if self.recipe.train.on_nonfinite == "skip":
+        self.skipped += 1
+        if self.recipe.train.on_nonfinite == "skip" and self.skipped <= MOST_SKIPPED:
             self.event("skip", f"{what}: its update is left out")
             return False
         good = checkpoint.find_checkpoints(self.folder)
@@ -495,7 +505,7 @@ def train(
     """
     started = time.monotonic() if started is None else started
     name = name or recipe_path.stem
-    checkpoint.check_run_name(name)
+    check_run_name(name)
     folder = runs / name
     begun = (folder / "recipe.toml").exists()
     if begun and not resume:
@@ -514,21 +524,61 @@ def run_attempt(
     folder: Path, recipe: Recipe, runtime: Runtime, started: float, resume: bool
 ) -> dict[str, Any]:
     """One attempt at a run, from its newest checkpoint if it resumes."""
-    found = checkpoint.find_checkpoints(folder) if resume else []
-    initial = "" if found else recipe.train.init_from
+    resumes = resume and checkpoint.find_checkpoints(folder)
+    initial = "" if resumes else recipe.train.init_from
     trainer = Trainer(folder, recipe, runtime, started, initial)
+    check_tokenizer(trainer)
+    with locked(folder, runtime):
+        if not resume and (folder / "recipe.toml").exists():
+            raise UsageError(f"{folder} exists; another process has just made it")
+        go_back(trainer, resume)
+        open_folder(trainer)
+        try:
+            with watched_signals(trainer):
+                return trainer.run()
+        except BaseException:
+            trainer.set_state("FAILED")
+            raise
+
+
+@contextmanager
+def locked(folder: Path, runtime: Runtime) -> Iterator[None]:
+    """Keep other processes from training the same run, by a lock on its metrics.
+
+    The system takes it back when the process ends, however that happens.
+    """
+    if not runtime.is_main:
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "metrics.jsonl").open("a") as file:
+        try:
+            lock(file)
+        except OSError:
+            raise UserError(f"{folder} is being trained by another process") from None
+        yield
+
+
+def lock(file: Any) -> None:
+    """Take the system's lock on an open file; OSError if another process has it."""
+    if sys.platform == "win32":
+        import msvcrt
+
+        file.seek(2**30)  # Windows locks a place, which nobody can write to: one far off
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+    else:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def go_back(trainer: Trainer, resume: bool) -> None:
+    """Go back to the newest checkpoint, where the run resumes and there is one."""
+    found = checkpoint.find_checkpoints(trainer.folder) if resume else []
     if found:
         trainer.restore(found[-1])
-    elif resume and runtime.is_main:
-        print(f"{folder} has no complete checkpoint: starting at the beginning", flush=True)
-    check_tokenizer(trainer)
-    open_folder(trainer)
-    try:
-        with watched_signals(trainer):
-            return trainer.run()
-    except BaseException:
-        trainer.set_state("FAILED")
-        raise
+    elif resume and trainer.runtime.is_main:
+        print(f"{trainer.folder} has no complete checkpoint: starting at the beginning", flush=True)
 
 
 def check_tokenizer(trainer: Trainer) -> None:
@@ -568,7 +618,9 @@ def resumed_recipe(folder: Path, overrides: list[str] | None) -> Recipe:
 
 def is_finished(folder: Path, recipe: Recipe) -> bool:
     """Whether the run is done and the recipe asks for no more than it did then."""
-    return read_state(folder) == "DONE" and recipe == load_recipe(folder / "recipe.toml")
+    trained = (folder / "metrics.jsonl").exists()  # not so where weights were imported
+    done = trained and read_state(folder) == "DONE"
+    return done and recipe == load_recipe(folder / "recipe.toml")
 
 
 def read_state(folder: Path) -> str:
@@ -580,7 +632,7 @@ def read_state(folder: Path) -> str:
 def finished_summary(folder: Path) -> dict[str, Any]:
     """The summary that a finished run left in its metrics."""
     summaries = [line["summary"] for line in read_metrics(folder) if "summary" in line]
-    return summaries[-1] if summaries else {"run": str(folder)}
+    return (summaries[-1] if summaries else {}) | {"run": str(folder)}
 
 
 @contextmanager
@@ -600,6 +652,12 @@ def watched_signals(trainer: Trainer) -> Iterator[None]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether the memory was too small; on a CPU torch only says so in words."""
+    kinds = (MemoryError, torch.OutOfMemoryError)
+    return isinstance(error, kinds) or "can't allocate memory" in str(error)
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
@@ -626,6 +684,11 @@ def main(arguments: list[str] | None = None) -> int:
         return error.exit_status
     except OSError as error:
         print(f"error: {error}; nothing saved before is lost, go on with --resume", file=sys.stderr)
+        return 1
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        print(f"error: {OUT_OF_MEMORY}", file=sys.stderr)
         return 1
     if words.json and int(os.environ.get("RANK", "0")) == 0:
         print(json.dumps(summary))
