@@ -529,7 +529,7 @@ def run_attempt(
     trainer = Trainer(folder, recipe, runtime, started, initial)
     check_tokenizer(trainer)
     with locked(folder, runtime):
-        if not resume and (folder / "recipe.toml").exists():
+        if runtime.is_main and not resume and (folder / "recipe.toml").exists():
             raise UsageError(f"{folder} exists; another process has just made it")
         go_back(trainer, resume)
         open_folder(trainer)
