@@ -80,7 +80,7 @@ def close_demo(runs: Path, name: str) -> None:
             (f"eval {name}{where}", "measure it"),
             ("prepare FILE --out data/mine", "take your own text"),
         ):
-            print(f"  {effect + ':':<17} {program} {words}")
+            print(f"  {effect + ':':<20} {program} {words}")
 
 
 def read_summary(folder: Path) -> dict[str, Any]:

@@ -5,6 +5,10 @@ runs/NAME/checkpoints/step_000500/
     optimizer.safetensors   "parameter/exp_avg" and so on; not there for imported weights
     state.json              step, tokens, elapsed seconds, RNG, fp16's loss scale, versions
     complete.json           sizes and SHA-256 of the others; written last
+
+Why a resumed run ends in the same bits: what a step reads follows from its number (data.Batches),
+all else that it depends on is in here (weights, AdamW's moments, RNG, loss scale), and ranks add
+up their gradients in one fixed layout (Runtime.average_gradients).
 """
 
 import hashlib

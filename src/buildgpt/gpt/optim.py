@@ -12,7 +12,7 @@ FUSED_DEVICES = ("cpu", "cuda", "mps")
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
-    """Matrices decay; biases and norms, vectors, do not."""
+    """Matrices, embeddings among them, decay; biases and norms, vectors, do not."""
     parameters = list(model.parameters())
     return [
         {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": weight_decay},
