@@ -4,6 +4,7 @@ import hashlib
 import itertools
 import json
 import lzma
+import os
 import struct
 from pathlib import Path
 
@@ -114,7 +115,7 @@ def test_a_shard_that_fails_leaves_no_file(tmp_path, monkeypatch, name):
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(*((data.os, "fsync") if name == "fsync" else (Path, "replace")), full)
+    monkeypatch.setattr(*((os, "fsync") if name == "fsync" else (Path, "replace")), full)
     writer = ShardWriter(tmp_path, "train")
     writer.add([1, 2, 3])
     with pytest.raises(OSError, match="No space left"):

@@ -6,7 +6,7 @@ import shutil
 import sys
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -61,6 +61,8 @@ def demo(
 
 def close_demo(runs: Path, name: str) -> None:
     """Where the run lies, and what to try next."""
+    from . import watch
+
     folder, program = runs / name, program_name()
     where = "" if runs == api.RUNS else f" --runs {runs}"
     state = (folder / "state").read_text().strip() if (folder / "state").exists() else ""
@@ -70,7 +72,9 @@ def close_demo(runs: Path, name: str) -> None:
             f" {program} train shakespeare --name {name}{where} --resume"
         )
     elif state == "DONE":
-        summary = read_summary(folder)
+        progress = watch.Progress(folder / "metrics.jsonl")
+        progress.follow()
+        summary = progress.summary
         print(
             f"\nvalidation loss {summary['val_loss']:.4f} after {summary['step']:,} steps and"
             f" {summary['seconds']:.0f} s.\nThe run lies in {folder}. Try next:\n"
@@ -81,12 +85,6 @@ def close_demo(runs: Path, name: str) -> None:
             ("prepare FILE --out data/mine", "take your own text"),
         ):
             print(f"  {effect + ':':<20} {program} {words}")
-
-
-def read_summary(folder: Path) -> dict[str, Any]:
-    """The summary that a finished run left in its metrics."""
-    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    return next(json.loads(line)["summary"] for line in reversed(lines) if '"summary"' in line)
 
 
 def free_name(runs: Path, wish: str) -> str:

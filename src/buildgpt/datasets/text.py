@@ -33,7 +33,7 @@ class Document:
 
 
 def shakespeare() -> list[Document]:
-    """The bundled complete works; whole plays are held out for validation."""
+    """The bundled works; whole plays are held out for validation."""
     with lzma.open(SHAKESPEARE, "rt", encoding="utf-8") as lines:
         works = [json.loads(line) for line in lines]
     return [Document(work["title"], work["split"], content=work["text"]) for work in works]

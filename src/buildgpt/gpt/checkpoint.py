@@ -78,7 +78,7 @@ def save_tensors(
 
 def seal(folder: Path) -> None:
     """Write complete.json, the promise that the other files are whole."""
-    files = sorted(path for path in folder.iterdir())
+    files = sorted(folder.iterdir())
     promised = {f.name: {"bytes": f.stat().st_size, "sha256": sha256(f)} for f in files}
     write_text(folder / COMPLETE, json.dumps(promised) + "\n")
     sync(folder)

@@ -302,11 +302,16 @@ def nearest_divisor(whole: int, wanted: int) -> int:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a small file whole or not at all: beside it first, onto the disk, then renamed."""
+    """Write a text as UTF-8, whole or not at all."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all: beside it first, onto the disk, then renamed."""
     temporary = path.with_name(f".{path.name}.tmp{os.getpid()}")
     try:
-        with temporary.open("w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
+        with temporary.open("wb") as file:
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

@@ -6,7 +6,6 @@ as one sequence of tokens; sequence i is tokens [i*T, i*T + T], T inputs and the
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .config import DataConfig, UserError, require, write_text
+from .config import DataConfig, UserError, require, write_bytes, write_text
 from .tokenizer import Tokenizer, build_tokenizer
 
 # The layout of llm.c's and build-nanogpt's successors' public shards: 256 little-endian int32,
@@ -87,19 +86,11 @@ class ShardWriter:
         self.buffered += len(tokens)
 
     def flush(self) -> None:
-        """Write what is buffered as one shard: beside it first, onto the disk, then renamed."""
+        """Write what is buffered as one shard."""
         tokens = np.concatenate(self.buffer) if self.buffer else np.empty(0, TOKEN)
         path = self.folder / f"{self.folder.name}_{self.split}_{len(self.shards):06d}.bin"
-        temporary = path.with_suffix(".tmp")
         data = header(len(tokens)) + tokens.tobytes()
-        try:
-            with temporary.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_bytes(path, data)
         digest = hashlib.sha256(data).hexdigest()
         self.shards.append({"file": path.name, "tokens": len(tokens), "sha256": digest})
         self.buffer, self.buffered = [], 0

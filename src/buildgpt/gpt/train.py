@@ -49,9 +49,9 @@ from .optim import (
 from .runtime import Runtime, start_runtime
 from .tokenizer import Tokenizer, load_tokenizer
 
-# A resumed run must stay the same run, so these may not change.
 OUT_OF_MEMORY = "not enough memory; lower train.micro_batch, model.width or model.context"
 MOST_SKIPPED = 10  # updates without finite gradients, one after another: no more will help
+# A resumed run must stay the same run, so these may not change.
 FIXED_KEYS = ("model.", "data.tokenizer", "train.seed", "train.tokens_per_step", "train.init_from")
 
 
@@ -461,6 +461,7 @@ def build_model(
     if initial:
         model = load_initial(initial, tokenizer, runs)
         config = dataclasses.replace(model.config, dropout=recipe.model.dropout)
+        # Built anew, as its layers took the source's dropout when they were made.
         rebuilt = GPT(config)
         rebuilt.load_state_dict(model.state_dict())
         return rebuilt, dataclasses.replace(recipe, model=config)
@@ -594,7 +595,6 @@ def open_folder(trainer: Trainer) -> None:
     """Write the run's tokenizer, state and recipe; the recipe, which makes it a run, last."""
     folder = trainer.folder
     if trainer.runtime.is_main:
-        folder.mkdir(parents=True, exist_ok=True)
         trainer.tokenizer.save(folder / "tokenizer.json")
         trainer.set_state("RUNNING")
         write_text(folder / "recipe.toml", to_toml(trainer.recipe))
