@@ -176,6 +176,12 @@ def test_the_picture_shows_curve_figures_and_samples(progress, write):
     assert "done" in "\n".join(drawn(progress, (100, 40)))
 
 
+def test_a_validation_loss_that_is_no_number_is_left_out(progress, write):
+    write(update(1, 2.0), line("val", 1, loss=None, bits_per_byte=None, scored=9))
+    progress.follow()
+    assert not any("val" in text for text in drawn(progress, (80, 24)))
+
+
 def test_a_budget_shortens_what_is_expected(progress, write):
     write(update(50, 4.0))
     budget = Recipe(train=TrainConfig(steps=1000, tokens_per_step=1024, max_seconds=60))

@@ -1,6 +1,7 @@
 """The command line: thin, one verb, one call. torch is imported only by the verbs that compute."""
 
 import json
+import math
 import os
 import shutil
 import sys
@@ -75,8 +76,9 @@ def close_demo(runs: Path, name: str) -> None:
         progress = watch.Progress(folder / "metrics.jsonl")
         progress.follow()
         summary = progress.summary
+        loss = math.nan if summary["val_loss"] is None else summary["val_loss"]
         print(
-            f"\nvalidation loss {summary['val_loss']:.4f} after {summary['step']:,} steps and"
+            f"\nvalidation loss {loss:.4f} after {summary['step']:,} steps and"
             f" {summary['seconds']:.0f} s.\nThe run lies in {folder}. Try next:\n"
         )
         for words, effect in (

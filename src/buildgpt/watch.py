@@ -208,7 +208,7 @@ def figures(progress: Progress, recipe: Any, total: float) -> RenderableType:
     words = [f"step {step:,}"]
     if latest.get("loss") is not None:
         words += [f"loss {latest['loss']:.2f}", f"{latest['tokens_per_second']:,.0f} tokens/s"]
-    if progress.validation:
+    if progress.validation.get("loss") is not None:
         words.append(f"val {progress.validation['loss']:.2f}")
     line = Table.grid(padding=(0, 2, 0, 0))
     bar = ProgressBar(total=1.0, completed=min(done, 1.0), width=16)
