@@ -52,7 +52,7 @@ def test_every_key_is_written_and_read_back(tmp_path):
             dropout=0.25,
             init_std=0.5,
         ),
-        config.DataConfig(path="a folder/ä", tokenizer="gpt2", val_tokens=99),
+        config.DataConfig(path="a folder/ä", tokenizer="gpt2", val_tokens=99, hellaswag="h"),
         config.TrainConfig(
             steps=7,
             max_seconds=1.5,
@@ -71,11 +71,15 @@ def test_every_key_is_written_and_read_back(tmp_path):
             grad_clip=0.5,
             log_every=2,
             eval_every=3,
+            hellaswag_every=6,
             checkpoint_every=4,
             keep_checkpoints=5,
+            mirror="bucket",
             on_nonfinite="skip",
         ),
-        config.RuntimeConfig(device="cpu", dtype="bf16", compile="off"),
+        config.RuntimeConfig(
+            device="cpu", dtype="bf16", compile="off", parallel="fsdp", timeout_seconds=9.5
+        ),
         config.SampleConfig(
             prompt="p", at=(0, 5), every=9, max_tokens=8, temperature=1.25, top_k=4
         ),

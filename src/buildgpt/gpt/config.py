@@ -69,6 +69,7 @@ class DataConfig:
     path: str = ""
     tokenizer: str = ""
     val_tokens: int = 0  # 0: the whole validation split
+    hellaswag: str = "data/hellaswag/hellaswag_val.jsonl"  # read where train.hellaswag_every asks
 
     def __post_init__(self) -> None:
         require_not_negative("data", self, ("val_tokens",))
@@ -95,8 +96,10 @@ class TrainConfig:
     grad_clip: float = 1.0
     log_every: int = 10
     eval_every: int = 250
+    hellaswag_every: int = 0
     checkpoint_every: int = 1000
     keep_checkpoints: int = 2
+    mirror: str = ""  # a second folder for the run, such as a mounted bucket
     on_nonfinite: str = "stop"
 
     def __post_init__(self) -> None:
@@ -104,7 +107,7 @@ class TrainConfig:
             require(getattr(self, name) >= 1, f"train.{name} must be at least 1")
         require_not_negative("train", self, ("max_seconds", "warmup_steps", "final_lr"))
         require_not_negative("train", self, ("weight_decay", "beta1", "beta2", "grad_clip"))
-        require_not_negative("train", self, ("eval_every", "checkpoint_every"))
+        require_not_negative("train", self, ("eval_every", "hellaswag_every", "checkpoint_every"))
         require(0 <= self.seed < 2**32, "train.seed must be at least 0 and below 2**32")
         require(self.tokens_per_step <= 2**32, "train.tokens_per_step must be at most 2**32")
         require(self.lr > 0, "train.lr must be above 0")
@@ -117,15 +120,22 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class RuntimeConfig:
-    """Where to compute. "auto" takes the best that this machine has."""
+    """Where to compute. "auto" takes the best that this machine has.
+
+    `parallel` is how ranks share a model: "ddp", each has all of it, or "fsdp", each has a part.
+    """
 
     device: str = "auto"
     dtype: str = "auto"
     compile: str = "auto"
+    parallel: str = "ddp"
+    timeout_seconds: float = 600.0  # a rank that is silent for so long is taken for dead
 
     def __post_init__(self) -> None:
         require_choice("runtime.dtype", self.dtype, ("auto", "bf16", "fp16", "fp32"))
         require_choice("runtime.compile", self.compile, ("auto", "on", "off"))
+        require_choice("runtime.parallel", self.parallel, ("ddp", "fsdp"))
+        require(self.timeout_seconds > 0, "runtime.timeout_seconds must be above 0")
 
 
 @dataclass(frozen=True)
