@@ -247,7 +247,7 @@ def test_what_cannot_be_compiled_falls_back_with_one_line(fit, monkeypatch):
 
 
 def test_a_micro_batch_that_does_not_fit_is_refused_with_one_that_does(fit):
-    with pytest.raises(UsageError, match=r"4 sequences .* micro-batches of 3 .*micro_batch=2"):
+    with pytest.raises(UsageError, match=r"micro-batches of 3 .* 4 sequences .*micro_batch=2"):
         fit("run", "train.micro_batch=3")
 
 

@@ -3,12 +3,12 @@
 runs/NAME/checkpoints/step_000500/
     model.safetensors       weights under the plain module's names
     optimizer.safetensors   "parameter/exp_avg" and so on; not there for imported weights
-    state.json              step, tokens, elapsed seconds, RNG, fp16's loss scale, versions
+    state.json              step, tokens, elapsed seconds, fp16's loss scale, versions
     complete.json           sizes and SHA-256 of the others; written last
 
-Why a resumed run ends in the same bits: what a step reads follows from its number (data.Batches),
-all else that it depends on is in here (weights, AdamW's moments, RNG, loss scale), and ranks add
-up their gradients in one fixed layout (Runtime.average_gradients).
+Why a resumed run ends in the same bits: what a step reads and draws follows from its number
+(data.Batches, Trainer.reseed), all else that it depends on is in here (weights, AdamW's moments,
+loss scale), and ranks add up their gradients in one fixed layout (runtime.Replica.settle).
 """
 
 import hashlib
@@ -16,6 +16,8 @@ import json
 import os
 import re
 import shutil
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from .config import Recipe, UserError, load_recipe, write_text
+from .config import Recipe, UserError, load_recipe, write_bytes, write_text
 from .model import GPT
 from .tokenizer import Tokenizer, load_tokenizer
 
@@ -119,10 +121,15 @@ def step_of(folder: Path) -> int:
     return int(folder.name.removeprefix("step_"))
 
 
+def read_promise(folder: Path) -> dict[str, Any]:
+    """What complete.json promises: the files' sizes and SHA-256."""
+    return json.loads((folder / COMPLETE).read_text(encoding="utf-8"))
+
+
 def is_complete(folder: Path) -> bool:
     """Whether complete.json is there and every file has the size that it promises."""
     try:
-        promised = json.loads((folder / COMPLETE).read_text(encoding="utf-8"))
+        promised = read_promise(folder)
         right = [(folder / n).stat().st_size == p["bytes"] for n, p in promised.items()]
         return all(right) and "model.safetensors" in promised
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
@@ -145,7 +152,7 @@ def choose_checkpoint(run: Path, step: int | None = None) -> Path:
 
 def is_promised(folder: Path, name: str) -> bool:
     """Whether a checkpoint has this file; UserError if its SHA-256 is not the promised one."""
-    promised = json.loads((folder / COMPLETE).read_text(encoding="utf-8"))
+    promised = read_promise(folder)
     if name in promised and sha256(folder / name) != promised[name]["sha256"]:
         raise UserError(
             f"{folder / name} was changed or damaged since it was saved; delete {folder.name}"
@@ -166,22 +173,78 @@ def read_state(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "state.json").read_text(encoding="utf-8"))
 
 
-def rng_state() -> dict[str, str]:
-    """torch's random number generators, as hexadecimal."""
-    states = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        states["cuda"] = torch.cuda.get_rng_state()
-    return {name: bytes(state.tolist()).hex() for name, state in states.items()}
+class Mirror:
+    """A second folder for a run's checkpoints, such as a mounted bucket, filled in the background.
+
+    Renaming is not atomic there, so each file is copied to its place, and complete.json, without
+    which a checkpoint does not exist, last.
+    """
+
+    def __init__(self, run: Path, mirror: Path, keep: int) -> None:
+        self.run, self.mirror, self.keep = run, mirror, keep
+        self.thread: threading.Thread | None = None
+        self.problem = ""  # what went wrong with the latest copy
+
+    def start(self, checkpoint: Path) -> None:
+        """Begin to copy a checkpoint and the run's other files, once the copy before is done."""
+        self.wait()
+        self.thread = threading.Thread(target=self.copy, args=(checkpoint,))
+        self.thread.start()
+
+    def copy(self, checkpoint: Path) -> None:
+        """Copy now; a failure is kept in `problem`, as the run itself has lost nothing."""
+        try:
+            copy_run_files(self.run, self.mirror, Path.write_bytes)
+            target = self.mirror / "checkpoints" / checkpoint.name
+            if not is_complete(target) or read_promise(target) != read_promise(checkpoint):
+                copy_checkpoint(checkpoint, target)
+            for old in find_checkpoints(self.mirror)[: -self.keep]:
+                remove_checkpoint(old)
+        except OSError as error:
+            self.problem = f"{self.mirror} did not take {checkpoint.name}: {error}"
+
+    def wait(self) -> None:
+        """Return when the copy that was begun is done."""
+        if self.thread:
+            self.thread.join()
 
 
-def restore_rng(states: dict[str, str]) -> None:
-    """Put back what `rng_state` gave."""
-    tensors = {
-        k: torch.tensor(list(bytes.fromhex(v)), dtype=torch.uint8) for k, v in states.items()
-    }
-    torch.set_rng_state(tensors["cpu"])
-    if "cuda" in tensors and torch.cuda.is_available():
-        torch.cuda.set_rng_state(tensors["cuda"])
+RUN_FILES = ("recipe.toml", "tokenizer.json", "samples.txt", "metrics.jsonl", "state")
+
+
+def copy_run_files(source: Path, target: Path, write: Callable[[Path, bytes], Any]) -> None:
+    """Copy what a run has besides checkpoints. What is there and the same stays untouched, as a
+    copy that is cut off would damage it."""
+    target.mkdir(parents=True, exist_ok=True)
+    for name in RUN_FILES:
+        data = (source / name).read_bytes() if (source / name).exists() else b""
+        if data and not ((target / name).exists() and (target / name).read_bytes() == data):
+            write(target / name, data)
+
+
+def copy_checkpoint(source: Path, target: Path) -> None:
+    """Copy a checkpoint file by file, complete.json last."""
+    target.mkdir(parents=True, exist_ok=True)
+    (target / COMPLETE).unlink(missing_ok=True)
+    for name in [*read_promise(source), COMPLETE]:
+        shutil.copyfile(source / name, target / name)
+        sync(target / name)
+
+
+def take_from_mirror(run: Path, mirror: Path) -> None:
+    """Bring the mirror's newest checkpoint to a run that has none as new, as on a new machine.
+
+    UserError if the mirror's copy is damaged.
+    """
+    newest = max([0, *(step_of(folder) for folder in find_checkpoints(run))])
+    theirs = [folder for folder in find_checkpoints(mirror) if step_of(folder) > newest]
+    if not theirs:
+        return
+    for name in read_promise(theirs[-1]):
+        is_promised(theirs[-1], name)  # an error if it was changed
+    if not (run / "recipe.toml").exists():
+        copy_run_files(mirror, run, write_bytes)
+    copy_checkpoint(theirs[-1], run / "checkpoints" / theirs[-1].name)
 
 
 def find_run(name: str, runs: Path) -> Path:

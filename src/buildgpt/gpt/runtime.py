@@ -1,20 +1,26 @@
 """Where to compute: device, dtype, ranks. One value that is passed on, never a global."""
 
 import os
+import platform
 import shutil
 import sys
 import sysconfig
-from contextlib import AbstractContextManager
+import threading
+import time
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
-from .config import RuntimeConfig, UsageError
+from .config import RuntimeConfig, require
 
+GRACE_SECONDS = 4.0  # after a failure, to see which of the other ranks are still alive
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
@@ -28,8 +34,10 @@ class Runtime:
     device: torch.device
     dtype: torch.dtype = torch.float32  # of matrix products (fp32: TF32 on CUDA); weights are fp32
     compile: bool = False
+    parallel: str = "ddp"
     rank: int = 0
     world_size: int = 1
+    store: Any = None  # where ranks leave notes for each other, even when one of them is dead
     notes: tuple[str, ...] = ()
 
     @property
@@ -42,6 +50,11 @@ class Runtime:
         """fp16's small gradients would vanish without a loss scale (Micikevicius et al. 2018)."""
         return self.dtype == torch.float16
 
+    @property
+    def shards(self) -> bool:
+        """Whether each rank holds a part of every weight only."""
+        return self.parallel == "fsdp" and self.world_size > 1
+
     def autocast(self) -> AbstractContextManager:
         """Matrix products in `dtype`, sums and norms in fp32."""
         enabled = self.dtype != torch.float32
@@ -53,12 +66,31 @@ class Runtime:
         pinned = (tensor.pin_memory() if cuda else tensor for tensor in tensors)
         return [tensor.to(self.device, non_blocking=cuda) for tensor in pinned]
 
+    def device_name(self) -> str:
+        """What the device calls itself, "NVIDIA H100 80GB HBM3" or the processor's name."""
+        if self.device.type == "cuda":
+            return torch.cuda.get_device_name(self.device)
+        return processor_name() if self.device.type == "cpu" else self.device.type
+
+    def peak_memory(self) -> int:
+        """Bytes that this rank needed at most: of the GPU, else of the whole process."""
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device)
+        if sys.platform == "win32":
+            return 0  # not known
+        import resource
+
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+    # What the ranks do together. Each of these must be called by all of them, in the same order.
+
     def sum(self, values: Tensor) -> Tensor:
         """The sum of a tensor over all ranks, on the CPU."""
         if self.world_size == 1:
             return values.cpu()
-        place = self.device if dist.get_backend() == "nccl" else torch.device("cpu")
-        shared = values.to(place, copy=True)
+        self.sign()
+        shared = values.clone()
         dist.all_reduce(shared)
         return shared.cpu()
 
@@ -71,31 +103,176 @@ class Runtime:
         """Whether the flag is up on some rank."""
         return bool(self.sum(torch.tensor(float(flag))) > 0)
 
-    def average_gradients(self, model: nn.Module) -> None:
-        """Replace each gradient by its mean over the ranks.
-
-        All of them travel in one vector, laid out the same at every step: sums depend on the
-        layout in their last bits, and a resumed run is to end in the same bits.
-        """
-        if self.world_size == 1:
-            return
-        gradients = [p.grad for p in model.parameters() if p.grad is not None]
-        vector = torch.cat([gradient.flatten() for gradient in gradients])
-        dist.all_reduce(vector)
-        vector /= self.world_size
-        for gradient, part in zip(gradients, vector.split([g.numel() for g in gradients])):
-            gradient.copy_(part.view_as(gradient))
-
     def wait(self) -> None:
         """Return when every rank is here."""
-        if self.world_size > 1:
-            dist.barrier()
+        self.sum(torch.zeros(()))
+
+    def collect(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Whole tensors on rank 0, nothing on others. Parts are put together one by one, on the
+        CPU, as all of them at once might not fit into one device's memory."""
+        if not self.shards:
+            return tensors
+        gathered = {}
+        for name, tensor in tensors.items():
+            full = whole(tensor)
+            if self.is_main:
+                gathered[name] = full.cpu()
+        return gathered
+
+    def spread(self, tensors: dict[str, Tensor], like: dict[str, Any]) -> dict[str, Tensor]:
+        """Of each whole tensor the part that this rank holds of the one in `like`."""
+        return {name: part_of(tensor, like.get(name)) for name, tensor in tensors.items()}
+
+    def whole_model(self, model: Any) -> Any:
+        """The plain module with all weights, for evaluation and sampling: mostly, the model."""
+        if not self.shards:
+            return model
+        with torch.device("meta"):
+            plain = type(model)(model.config)
+        weights = {name: whole(tensor) for name, tensor in model.state_dict().items()}
+        plain.load_state_dict(weights, assign=True)
+        return plain
 
     def close(self) -> None:
-        """Leave the group of ranks, all at once."""
+        """Leave the group of ranks, all at once; whatever wraps a model must be gone before."""
         if self.world_size > 1:
             self.wait()
             dist.destroy_process_group()
+
+    # When a rank is lost.
+
+    def sign(self) -> None:
+        """Leave a sign before the others are waited for."""
+        if self.store:
+            self.store.add(f"signs of rank {self.rank}", 1)
+
+    def is_first(self, what: str) -> bool:
+        """Whether this rank is the first to ask for this; each process asks once."""
+        try:
+            return self.store is None or self.store.add(what, 1) == 1
+        except RuntimeError:  # the store is gone with its process
+            return True
+
+    def silent_ranks(self) -> list[int]:
+        """The ranks that are dead, or else those that hang; none if that cannot be known.
+
+        Takes some seconds. A process that is dead has no heartbeat. One that hangs may have one,
+        but all ranks wait for each other equally often, so it has left fewer signs than others.
+        """
+        ranks = range(self.world_size)
+        try:
+            self.store.set(f"question of rank {self.rank}", "who is silent?")
+            before = [self.store.add(f"beats of rank {rank}", 0) for rank in ranks]
+            time.sleep(GRACE_SECONDS)
+            beats = [self.store.add(f"beats of rank {rank}", 0) for rank in ranks]
+            signs = [self.store.add(f"signs of rank {rank}", 0) for rank in ranks]
+            asked = [self.store.check([f"question of rank {rank}"]) for rank in ranks]
+        except RuntimeError:  # the store is gone with its process
+            return []
+        mute = [rank for rank in ranks if not asked[rank]]
+        dead = [rank for rank in mute if beats[rank] == before[rank]]
+        return dead or [rank for rank in mute if signs[rank] < max(signs)]
+
+
+def start_heartbeat(store: Any, rank: int) -> None:
+    """Count in the store, once a second, as long as this process lives."""
+
+    def beat() -> None:
+        with suppress(RuntimeError):  # the store is gone with its process
+            while True:
+                store.add(f"beats of rank {rank}", 1)
+                time.sleep(1.0)
+
+    threading.Thread(target=beat, daemon=True).start()
+
+
+def is_part(tensor: Any) -> bool:
+    """Whether it is torch's DTensor, whose import takes a second that most runs can do without."""
+    return hasattr(tensor, "full_tensor")
+
+
+def whole(tensor: Any) -> Tensor:
+    """A tensor of which each rank holds a part, put together on every rank; others as they are."""
+    return tensor.full_tensor() if is_part(tensor) else tensor
+
+
+def part_of(tensor: Tensor, like: Any) -> Tensor:
+    """What this rank holds of a whole tensor that is divided as `like` is."""
+    if not is_part(like) or tensor.shape != like.shape:
+        return tensor
+    from torch.distributed.tensor import distribute_tensor
+
+    here = tensor.to(like.device)
+    return distribute_tensor(here, like.device_mesh, like.placements, src_data_rank=None)
+
+
+def is_lost_rank(error: BaseException) -> bool:
+    """Whether this comes from waiting for other ranks in vain; gloo only says so in words."""
+    return isinstance(error, dist.DistError) or (
+        isinstance(error, RuntimeError) and "gloo" in str(error).lower()
+    )
+
+
+class Replica:
+    """A model as all ranks train it: each computes its own micro-batches, gradients are averaged.
+
+    ddp: every rank has all weights (Li et al. 2020). fsdp: every rank has a part, and gathers a
+    block's weights when it comes to that block (Zhao et al. 2023; torch's fully_shard).
+    """
+
+    def __init__(self, model: Any, runtime: Runtime) -> None:
+        self.model, self.runtime = model, runtime
+        self.wrapped: Any = model
+        if runtime.shards:
+            shard(model, runtime)
+        elif runtime.world_size > 1:
+            self.wrapped = DistributedDataParallel(model, gradient_as_bucket_view=True)
+        whole_graph = runtime.compile and not runtime.shards  # shard() has compiled the blocks
+        self.call = torch.compile(self.wrapped) if whole_graph else self.wrapped
+
+    def __call__(self, ids: Tensor, targets: Tensor, last: bool) -> Tensor:
+        """The loss. On the last micro-step of an update its backward pass averages the gradients.
+
+        Both ways read this in the forward pass already; set after it, the flag would come a
+        micro-step too late, and ranks would drift apart.
+        """
+        if self.runtime.shards:
+            self.wrapped.set_requires_gradient_sync(last)
+        elif self.runtime.world_size > 1:
+            self.wrapped.require_backward_grad_sync = last
+        return self.call(ids, targets)
+
+    def settle(self, micro_batch: int) -> None:
+        """Fix in which layout gradients are summed, by a pass whose gradients are thrown away.
+
+        DDP sorts parameters into buckets by what its first pass sees, and sums depend on the
+        buckets in their last bits. A resumed run is to end in the same bits, so its first step
+        must already find the buckets of all others.
+        """
+        if self.runtime.world_size == 1:
+            return
+        shape = (micro_batch, self.model.config.context)
+        (ids,) = self.runtime.send(torch.zeros(shape, dtype=torch.int64))
+        with self.runtime.autocast():
+            loss = self(ids, ids, last=True)
+        loss.backward()
+        self.wrapped.zero_grad(set_to_none=True)
+
+
+def shard(model: Any, runtime: Runtime) -> None:
+    """Divide each block's weights over the ranks, and the rest's. Products are taken in `dtype`
+    anyway, so blocks are gathered in it; gradients are summed in fp32."""
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+
+    require(runtime.dtype != torch.float16, "runtime.parallel = 'fsdp' needs bf16 or fp32")
+    mesh = dist.init_device_mesh(runtime.device.type, (runtime.world_size,))
+    narrow = None if runtime.dtype == torch.float32 else runtime.dtype
+    policy = MixedPrecisionPolicy(narrow, torch.float32, cast_forward_inputs=False)
+    for block in model.blocks:
+        if runtime.compile:
+            block.compile()
+        fully_shard(block, mesh=mesh, mp_policy=policy)
+    fully_shard(model, mesh=mesh)
 
 
 def start_runtime(config: RuntimeConfig) -> Runtime:
@@ -106,15 +283,39 @@ def start_runtime(config: RuntimeConfig) -> Runtime:
     rank, world_size = (int(os.environ.get(k, d)) for k, d in (("RANK", "0"), ("WORLD_SIZE", "1")))
     device = choose_device(config.device)
     if world_size > 1 and device.type == "cuda":
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        local, here = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+        require(local < here, f"this machine has {here} GPUs: start as many ranks, --gpus {here}")
+        device = torch.device("cuda", local)
     if device.type == "cuda":
         torch.cuda.set_device(device)
         torch.set_float32_matmul_precision("high")  # TF32 where a product stays fp32
-    if world_size > 1:
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    store = join(config, rank, world_size) if world_size > 1 else None
     dtype, dtype_notes = choose_dtype(config.dtype, device)
     compiles, compile_notes = choose_compile(config.compile, device)
-    return Runtime(device, dtype, compiles, rank, world_size, (*dtype_notes, *compile_notes))
+    notes = (*dtype_notes, *compile_notes)
+    return Runtime(device, dtype, compiles, config.parallel, rank, world_size, store, notes)
+
+
+def processor_name() -> str:
+    """The CPU's name, as far as the system tells."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(errors="replace").splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def join(config: RuntimeConfig, rank: int, world_size: int) -> Any:
+    """Join the group of ranks; returns the store that they share.
+
+    Tensors on a GPU go by NCCL, the ranks' agreements by gloo: those notice a lost rank, with an
+    error that can be caught, while NCCL would wait.
+    """
+    timeout = timedelta(seconds=config.timeout_seconds)
+    store, _, _ = next(dist.rendezvous("env://", rank, world_size, timeout=timeout))
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=timeout)
+    start_heartbeat(store, rank)
+    return store
 
 
 def choose_device(wish: str) -> torch.device:
@@ -125,10 +326,11 @@ def choose_device(wish: str) -> torch.device:
     here += ["cpu"]
     if wish == "auto":
         wish = here[0]
-    if wish not in here:
-        raise UsageError(
-            f"runtime.device = {wish!r} is not here; this machine has: {', '.join(here)}"
-        )
+    require(
+        wish in here,
+        f"runtime.device = {wish!r} is not here; this machine has: {', '.join(here)}; to run on"
+        f" that: --set runtime.device={here[0]}",
+    )
     return torch.device(wish)
 
 

@@ -16,10 +16,11 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -46,7 +47,7 @@ from .optim import (
     optimizer_tensors,
     set_learning_rate,
 )
-from .runtime import Runtime, start_runtime
+from .runtime import Replica, Runtime, is_lost_rank, start_runtime, whole
 from .tokenizer import Tokenizer, load_tokenizer
 
 OUT_OF_MEMORY = "not enough memory; lower train.micro_batch, model.width or model.context"
@@ -107,6 +108,7 @@ class Clock:
         self.earlier_pace = pace  # of the attempt before, until this one has its own
         self.warm_at = 0.0  # when the first step, which may compile, was done
         self.stepping = 0.0  # seconds spent in updates alone, the first not counted
+        self.recent: list[float] = []  # seconds of each update since they were last asked for
 
     def seconds(self) -> float:
         """Since the first attempt's process began, pauses between attempts not counted."""
@@ -114,10 +116,17 @@ class Clock:
 
     def count(self, step: int, began: float) -> None:
         """Take note of an update that began at that time and is done, the step-th."""
+        self.recent.append(time.monotonic() - began)
         if step == self.first + 1:
             self.warm_at = self.seconds()
         else:
-            self.stepping += time.monotonic() - began
+            self.stepping += self.recent[-1]
+
+    def step_seconds(self) -> dict[str, float]:
+        """The mean and the longest of the updates since this was last asked."""
+        recent, self.recent = self.recent, []
+        mean, longest = sum(recent) / max(len(recent), 1), max(recent, default=0.0)
+        return {"step_seconds": round(mean, 6), "slowest_step_seconds": round(longest, 6)}
 
     def pace(self, step: int) -> float:
         """Seconds a step, all included; 0 while unknown."""
@@ -142,8 +151,8 @@ class Trainer:
         torch.manual_seed(recipe.train.seed)
         self.model, self.recipe = build_model(recipe, self.tokenizer, initial, folder.parent)
         self.model.to(runtime.device)
-        # The compiled module shares the plain one's parameters; only the update goes through it.
-        self.step_model = torch.compile(self.model) if runtime.compile else self.model
+        # It shares the plain module's parameters; only the update goes through it.
+        self.replica = Replica(self.model, runtime)
         self.optimizer = build_optimizer(self.model, self.recipe.train)
         self.scaler = torch.amp.GradScaler(runtime.device.type, enabled=runtime.needs_scaler)
         self.batches = Batches(self.corpus.train, self.recipe.model.context, self.recipe.train.seed)
@@ -152,7 +161,12 @@ class Trainer:
         self.saved = self.reported = -1  # the step of the newest checkpoint, of the last report
         self.skipped = 0  # updates left out, one after another
         self.clock = Clock(started, 0.0, 0)
-        self.interrupted = ""  # the name of the signal that asked to stop
+        self.mirror: checkpoint.Mirror | None = None
+        if recipe.train.mirror and runtime.is_main:
+            place, keep = Path(recipe.train.mirror) / folder.name, recipe.train.keep_checkpoints
+            self.mirror = checkpoint.Mirror(folder, place, keep)
+        self.interrupted = ""  # the name of the signal that asked this rank to stop
+        self.stopping = False  # whether some rank was asked to
         self.loss = self.norm = self.rate = math.nan
         self.validation: Evaluation | None = None
 
@@ -162,12 +176,13 @@ class Trainer:
         """Train to the end or to an interruption; returns the summary."""
         self.log = Log(self.folder, self.runtime)
         self.introduce()
+        self.replica.settle(self.micro_batch)
         self.look_around()
         while not self.is_done():
             self.update()
             if is_due(self.step, self.recipe.train.log_every):
                 self.report()
-            if self.runtime.any(bool(self.interrupted)):
+            if self.stopping:
                 return self.break_off()
             if not self.is_done():
                 self.look_around()
@@ -194,11 +209,12 @@ class Trainer:
         self.rate = learning_rate(self.step, self.end, self.recipe.train)
         set_learning_rate(self.optimizer, self.rate)
         loss = self.accumulate()
-        self.runtime.average_gradients(self.model)
+        # Before anything waits for the GPU: this is where a rank that is lost is noticed.
+        self.stopping = self.runtime.any(bool(self.interrupted))
         self.scaler.unscale_(self.optimizer)
         norm = clip_gradients(self.model, self.recipe.train.grad_clip)
         self.loss = float(self.runtime.sum(loss)) / self.runtime.world_size
-        self.norm = float(norm)
+        self.norm = float(whole(norm))
         if self.is_usable():
             self.scaler.step(self.optimizer)
         self.scaler.update()
@@ -215,15 +231,22 @@ class Trainer:
         """
         rounds = self.sequences // (self.micro_batch * self.runtime.world_size)
         total = torch.zeros((), device=self.runtime.device)
+        self.reseed()
+        self.runtime.sign()
         for round_ in range(rounds):
             share = round_ * self.runtime.world_size + self.runtime.rank
             first = self.step * self.sequences + share * self.micro_batch
             ids, targets = self.runtime.send(*self.batches(first, self.micro_batch))
             with self.runtime.autocast():
-                loss = self.step_model(ids, targets) / rounds
+                loss = self.replica(ids, targets, last=round_ == rounds - 1) / rounds
             self.scaler.scale(loss).backward()
             total += loss.detach()
         return total
+
+    def reseed(self) -> None:
+        """What dropout draws follows from seed, step and rank: there is no state to be saved."""
+        place = (self.recipe.train.seed, self.step, self.runtime.rank)
+        torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
 
     def is_usable(self) -> bool:
         """Whether loss and gradients are finite; if not, skip this update or stop the run."""
@@ -254,7 +277,8 @@ class Trainer:
 
     def validate(self) -> None:
         """Measure the validation loss of the current weights."""
-        self.validation = evaluate(self.model, self.corpus, self.runtime)
+        model = self.runtime.whole_model(self.model)
+        self.validation = evaluate(model, self.corpus, self.runtime)
         loss, bits = self.validation.loss, self.validation.bits_per_byte
         words = f"step {self.step:6,}  validation loss {loss:.4f}, {bits:.3f} bits a byte"
         figures = {"loss": known(loss), "bits_per_byte": known(bits)}
@@ -262,16 +286,17 @@ class Trainer:
 
     def show_sample(self) -> None:
         """Continue the recipe's prompt, into samples.txt too."""
+        model = self.runtime.whole_model(self.model)
         if not self.runtime.is_main:
             return
         wish = self.recipe.sample
         sampling = Sampling(
             wish.max_tokens, wish.temperature, wish.top_k, seed=self.recipe.train.seed
         )
-        self.model.eval()
+        model.eval()
         prompt = self.prompt()
-        text = prompt + continue_text(self.model, self.tokenizer, prompt, sampling)[0]
-        self.model.train()
+        text = prompt + continue_text(model, self.tokenizer, prompt, sampling)[0]
+        model.train()
         with (self.folder / "samples.txt").open("a", encoding="utf-8", newline="\n") as file:
             file.write(f"=== step {self.step} ===\n{text}\n\n")
         quoted = "\n".join(f"    | {line}" for line in text.splitlines())
@@ -294,17 +319,36 @@ class Trainer:
         """Save all that the next step depends on, unless it is what this attempt began with."""
         if self.step == self.saved:
             return
+        weights = self.runtime.collect(self.model.state_dict())
+        moments = self.runtime.collect(optimizer_tensors(self.model, self.optimizer))
         if self.runtime.is_main:
-            checkpoint.save_checkpoint(
-                self.folder,
-                self.step,
-                self.model.state_dict(),
-                optimizer_tensors(self.model, self.optimizer),
-                self.state(),
-                self.recipe.train.keep_checkpoints,
+            keep = self.recipe.train.keep_checkpoints
+            state = self.state()
+            saved = checkpoint.save_checkpoint(
+                self.folder, self.step, weights, moments, state, keep
             )
+            self.start_mirror(saved)
         self.saved = self.step
         self.runtime.wait()
+
+    def start_mirror(self, saved: Path) -> None:
+        """Have a checkpoint copied to the mirror, and tell if the copy before went wrong."""
+        if self.mirror:
+            self.mirror.start(saved)
+            self.tell_mirror()
+
+    def close_mirror(self) -> None:
+        """Wait for the mirror, and give it the run's last words."""
+        if self.mirror:
+            self.mirror.wait()
+            self.tell_mirror()
+            self.mirror.copy(checkpoint.choose_checkpoint(self.folder, self.step))
+
+    def tell_mirror(self) -> None:
+        """Say what went wrong with the mirror, once; the run goes on without."""
+        if self.mirror and self.mirror.problem:
+            self.event("note", self.mirror.problem)
+            self.mirror.problem = ""
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds besides tensors."""
@@ -313,7 +357,6 @@ class Trainer:
             "seconds": self.clock.seconds(),
             "seconds_per_step": self.clock.pace(self.step),
             "corpus_tokens": len(self.corpus.train),
-            "rng": checkpoint.rng_state(),
             "scaler": self.scaler.state_dict(),
             "versions": {"torch": torch.__version__, "python": platform.python_version()},
         }
@@ -329,13 +372,14 @@ class Trainer:
                 f"{self.corpus.folder} holds {len(self.corpus.train):,} tokens, but this run was"
                 f" trained on {state['corpus_tokens']:,}; give data.path the same corpus"
             )
-        tensors = checkpoint.read_tensors(folder, "model.safetensors")
-        checkpoint.load_weights(self.model, tensors, str(folder))
-        optimizer = checkpoint.read_tensors(folder, "optimizer.safetensors")
-        load_optimizer_tensors(self.model, self.optimizer, optimizer)
+        weights, now = checkpoint.read_tensors(folder, "model.safetensors"), self.model.state_dict()
+        checkpoint.load_weights(self.model, self.runtime.spread(weights, now), str(folder))
+        moments = checkpoint.read_tensors(folder, "optimizer.safetensors")
+        owners = {key: now.get(key.rpartition("/")[0]) for key in moments}
+        mine = self.runtime.spread(moments, owners)
+        load_optimizer_tensors(self.model, self.optimizer, mine)
         if state["scaler"]:  # empty unless it was trained in fp16
             self.scaler.load_state_dict(state["scaler"])
-        checkpoint.restore_rng(state["rng"])
         self.step = self.saved = state["step"]
         seconds, pace = state["seconds"], state["seconds_per_step"]
         self.clock = Clock(self.clock.started, seconds, self.step, pace)
@@ -363,7 +407,8 @@ class Trainer:
             f"  norm {self.norm:.2f}  {speed:,.0f} tokens/s"
         )
         figures = {"loss": known(self.loss), "lr": self.rate, "grad_norm": known(self.norm)}
-        self.record("train", words, **figures, tokens_per_second=speed)
+        figures |= {"tokens_per_second": speed} | self.clock.step_seconds()
+        self.record("train", words, **figures)
         self.reported = self.step
 
     def introduce(self) -> None:
@@ -376,7 +421,8 @@ class Trainer:
             f" {len(self.corpus.train):,} tokens, {dtype} on {runtime.device}"
         )
         environment = {"torch": torch.__version__, "threads": torch.get_num_threads()}
-        environment |= {"device": str(runtime.device), "dtype": dtype, "compiled": runtime.compile}
+        environment |= {"device": str(runtime.device), "device_name": runtime.device_name()}
+        environment |= {"dtype": dtype, "compiled": runtime.compile, "parallel": runtime.parallel}
         start = "resume" if self.step else "start"
         ranks, parameters = runtime.world_size, self.model.parameter_count()
         self.event(start, words, **environment, ranks=ranks, parameters=parameters)
@@ -393,8 +439,10 @@ class Trainer:
         """Leave a checkpoint for later, as a signal asked for."""
         self.save()
         self.set_state("PREEMPTED")
-        words = f"stopped by {self.interrupted} after step {self.step}, saved; go on with --resume"
+        by = self.interrupted or "a signal to another rank"
+        words = f"stopped by {by} after step {self.step}, saved; go on with --resume"
         self.event("preempted", words)
+        self.close_mirror()
         return self.summary()
 
     def finish(self) -> dict[str, Any]:
@@ -408,6 +456,7 @@ class Trainer:
         summary = self.summary() | {"seconds": round(seconds, 3)}
         self.event("done", f"done after {self.step:,} steps and {seconds:.1f} s", summary=summary)
         self.set_state("DONE")
+        self.close_mirror()
         return summary
 
     def summary(self) -> dict[str, Any]:
@@ -419,6 +468,7 @@ class Trainer:
             "tokens": self.tokens(),
             "seconds": round(self.clock.seconds(), 3),
             "tokens_per_second": round(speed, 1),
+            "peak_memory_gb": round(self.runtime.peak_memory() / 1e9, 3),
             "train_loss": known(self.loss),
             "val_loss": known(self.validation.loss) if self.validation else None,
         }
@@ -442,15 +492,21 @@ def is_due(step: int, every: int) -> bool:
 def divide(recipe: Recipe, ranks: int) -> tuple[int, int]:
     """Sequences a step and sequences a micro-batch, which go into each other on all ranks."""
     sequences = recipe.train.tokens_per_step // recipe.model.context
-    micro = min(recipe.train.micro_batch, max(sequences // ranks, 1))
-    if sequences % (micro * ranks):
-        fits = [m for m in range(1, sequences // ranks + 1) if sequences % (m * ranks) == 0]
-        nearest = min(fits, key=lambda m: abs(m - micro), default=None)
-        hint = f"train.micro_batch={nearest}" if nearest else "another train.tokens_per_step"
-        raise UsageError(
-            f"{sequences} sequences a step cannot be cut into micro-batches of {micro} on"
-            f" {ranks} ranks; try {hint}"
-        )
+    can = [number for number in range(1, sequences + 1) if sequences % number == 0]
+    near = [*[n for n in can if n < ranks][-1:], *[n for n in can if n > ranks][:1]]
+    require(
+        ranks in can,
+        f"{ranks} ranks cannot share the {sequences} sequences of a step equally; nearest numbers"
+        f" that can: {' and '.join(map(str, near))}",
+    )
+    share = sequences // ranks
+    micro = min(recipe.train.micro_batch, share)
+    nearest = min((n for n in can if share % n == 0), key=lambda n: abs(n - micro))
+    require(
+        share % micro == 0,
+        f"micro-batches of {micro} do not go into the {share} sequences of a step on each of"
+        f" {ranks} ranks; nearest that does: train.micro_batch={nearest}",
+    )
     return sequences, micro
 
 
@@ -508,11 +564,14 @@ def train(
     name = name or recipe_path.stem
     check_run_name(name)
     folder = runs / name
-    begun = (folder / "recipe.toml").exists()
-    if begun and not resume:
-        raise UsageError(f"{folder} exists; go on with --resume, or choose another --name")
-    recipe = resumed_recipe(folder, overrides) if begun else load_recipe(recipe_path, overrides)
-    if begun and is_finished(folder, recipe):
+    recipe = find_recipe(folder, recipe_path, overrides)
+    if recipe.train.mirror and resume:
+        take_from_mirror(folder, Path(recipe.train.mirror) / name)
+        recipe = find_recipe(folder, recipe_path, overrides)
+    for place in [folder, *([Path(recipe.train.mirror) / name] if recipe.train.mirror else [])]:
+        if (place / "recipe.toml").exists() and not resume:
+            raise UsageError(f"{place} exists; go on with --resume, or choose another --name")
+    if (folder / "recipe.toml").exists() and is_finished(folder, recipe):
         print(f"{folder} is finished; there is nothing to resume", flush=True)
         return finished_summary(folder)
     runtime = start_runtime(recipe.runtime)
@@ -529,17 +588,40 @@ def run_attempt(
     initial = "" if resumes else recipe.train.init_from
     trainer = Trainer(folder, recipe, runtime, started, initial)
     check_tokenizer(trainer)
-    with locked(folder, runtime):
-        if runtime.is_main and not resume and (folder / "recipe.toml").exists():
-            raise UsageError(f"{folder} exists; another process has just made it")
-        go_back(trainer, resume)
-        open_folder(trainer)
+    with watched_signals(trainer):
         try:
-            with watched_signals(trainer):
-                return trainer.run()
-        except BaseException:
-            trainer.set_state("FAILED")
+            with locked(folder, runtime):
+                return begin(trainer, resume)
+        except BaseException as error:
+            if is_lost_rank(error):
+                raise lost_rank(trainer) from error
+            runtime.is_first("to say why the run ends")  # then no other rank says another reason
             raise
+
+
+def begin(trainer: Trainer, resume: bool) -> dict[str, Any]:
+    """Go back to where the run was, if it resumes, and train; the folder is this process's own."""
+    folder = trainer.folder
+    if trainer.runtime.is_main and not resume and (folder / "recipe.toml").exists():
+        raise UsageError(f"{folder} exists; another process has just made it")
+    go_back(trainer, resume)
+    open_folder(trainer)
+    try:
+        return trainer.run()
+    except BaseException:
+        trainer.set_state("FAILED")
+        raise
+
+
+def lost_rank(trainer: Trainer) -> UserError:
+    """What to say when other ranks were waited for in vain; nothing where another rank says it."""
+    silent = trainer.runtime.silent_ranks()
+    if not trainer.runtime.is_first("to say why the run ends"):
+        return UserError("")
+    who = " and ".join(f"rank {rank}" for rank in silent) or "a rank"
+    saved = checkpoint.find_checkpoints(trainer.folder)
+    rest = f"from {saved[-1]}" if saved else "from the beginning, as no checkpoint was saved yet"
+    return UserError(f"{who} fell silent after step {trainer.step}; --resume goes on {rest}")
 
 
 @contextmanager
@@ -578,7 +660,12 @@ def go_back(trainer: Trainer, resume: bool) -> None:
     found = checkpoint.find_checkpoints(trainer.folder) if resume else []
     if found:
         trainer.restore(found[-1])
-    elif resume and trainer.runtime.is_main:
+    if trainer.runtime.any(trainer.step != trainer.runtime.agree(trainer.step)):
+        raise UserError(
+            f"ranks find different checkpoints in {trainer.folder}; give --runs a folder that all"
+            " machines share"
+        )
+    if not found and resume and trainer.runtime.is_main:
         print(f"{trainer.folder} has no complete checkpoint: starting at the beginning", flush=True)
 
 
@@ -599,6 +686,25 @@ def open_folder(trainer: Trainer) -> None:
         trainer.set_state("RUNNING")
         write_text(folder / "recipe.toml", to_toml(trainer.recipe))
     trainer.runtime.wait()
+
+
+def take_from_mirror(folder: Path, mirror: Path) -> None:
+    """Go on from the mirror where it is ahead. One process after another: the first of each
+    machine copies, the others find that nothing is left to do."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".mirror.lock").open("a") as file:
+        while True:
+            with suppress(OSError):
+                lock(file)
+                break
+            time.sleep(0.1)
+        checkpoint.take_from_mirror(folder, mirror)
+
+
+def find_recipe(folder: Path, path: Path, overrides: list[str] | None) -> Recipe:
+    """The run's own recipe, if it has begun, else that of the path; with the overrides."""
+    begun = (folder / "recipe.toml").exists()
+    return resumed_recipe(folder, overrides) if begun else load_recipe(path, overrides)
 
 
 def resumed_recipe(folder: Path, overrides: list[str] | None) -> Recipe:
@@ -679,20 +785,35 @@ def main(arguments: list[str] | None = None) -> int:
         summary = train(
             words.recipe, words.name, words.runs, words.set, words.resume, PROCESS_START
         )
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_status
-    except OSError as error:
-        print(f"error: {error}; nothing saved before is lost, go on with --resume", file=sys.stderr)
-        return 1
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
-        print(f"error: {OUT_OF_MEMORY}", file=sys.stderr)
-        return 1
-    if words.json and int(os.environ.get("RANK", "0")) == 0:
-        print(json.dumps(summary))
-    return 0 if read_state(Path(summary["run"])) == "DONE" else 1
+        status = 0 if read_state(Path(summary["run"])) == "DONE" else 1
+        if words.json and int(os.environ.get("RANK", "0")) == 0:
+            print(json.dumps(summary))
+    except (UserError, OSError, MemoryError, RuntimeError) as error:
+        status, sentence = explain(error)
+        if sentence:
+            print(f"error: {sentence}", file=sys.stderr)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        leave(status)
+    return status
+
+
+def leave(status: int) -> None:
+    """End this process as one of several ranks, without the interpreter's own end: there gloo's
+    threads sometimes abort a rank that has done all its work, and a failed one waits for others."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+def explain(error: Exception) -> tuple[int, str]:
+    """The exit status and the sentence for an error that a user can mend; others are raised."""
+    if isinstance(error, UserError):
+        return error.exit_status, str(error)
+    if is_out_of_memory(error):
+        return 1, OUT_OF_MEMORY
+    if isinstance(error, OSError):
+        return 1, f"{error}; nothing saved before is lost, go on with --resume"
+    raise error
 
 
 if __name__ == "__main__":
