@@ -32,9 +32,7 @@ def trains_here(monkeypatch):
     """The training process's work is done in this process: cheaper, and nothing else differs."""
     from buildgpt.gpt import train as training
 
-    monkeypatch.setattr(
-        watch, "launch", lambda core, words, folder, recipe, title, plain: training.main(words)
-    )
+    monkeypatch.setattr(watch, "launch", lambda core, words, *more: training.main(words))
 
 
 @pytest.fixture
@@ -315,6 +313,7 @@ def test_train_in_a_process_of_its_own(cli, tiny, tmp_path):
         "tokens",
         "seconds",
         "tokens_per_second",
+        "peak_memory_gb",
         "train_loss",
         "val_loss",
     ]

@@ -1,5 +1,6 @@
 """What every verb does, for the command line and for Python alike."""
 
+import dataclasses
 import difflib
 import shutil
 import time
@@ -67,9 +68,14 @@ class Loaded:
                 f"{config.path} was made with another tokenizer than {self.source}; prepare the"
                 " text again with the model's"
             )
-        runtime = core.runtime.start_runtime(self.recipe.runtime)
-        model = self.model.to(runtime.device)
-        return core.evaluate.evaluate(model, corpus, runtime)
+        runtime = self.runtime()
+        return core.evaluate.evaluate(self.model.to(runtime.device), corpus, runtime)
+
+    def runtime(self) -> Any:
+        """Where the model computes: on the device that it was trained on, if that is here."""
+        device = str(device_for(self.core, self.recipe))
+        config = dataclasses.replace(self.recipe.runtime, device=device)
+        return self.core.runtime.start_runtime(config)
 
 
 def load(
@@ -87,9 +93,16 @@ def load(
     else:
         run = core.checkpoint.load_run(core.checkpoint.find_run(str(source), runs), step)
         found = Loaded(core, str(run.folder), run.model, run.tokenizer, run.recipe, run.step)
-    device = core.runtime.choose_device(found.recipe.runtime.device)
-    found.model.to(device)
+    found.model.to(device_for(core, found.recipe))
     return found
+
+
+def device_for(core: Core, recipe: Any) -> Any:
+    """The recipe's device, or the best one here: a model may be used where it was not trained."""
+    try:
+        return core.runtime.choose_device(recipe.runtime.device)
+    except core.config.UsageError:
+        return core.runtime.choose_device("auto")
 
 
 def imported_recipe(core: Core, model: Any) -> Any:

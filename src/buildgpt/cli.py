@@ -112,17 +112,17 @@ def run_training(
     settings: list[str],
     resume: bool,
     as_json: bool,
+    ranks: int = 1,
 ) -> int:
-    """Train in a process of its own and show it; returns the exit status."""
+    """Train in a process of its own, or in several, and show it; returns the exit status."""
     from . import watch
 
     path, settings, resolved = api.ready(core, recipe, settings, runs, name, resume)
     words = [str(path), "--name", name or path.stem, "--runs", str(runs)]
     words += [word for setting in settings for word in ("--set", setting)]
     words += (["--resume"] if resume else []) + (["--json"] if as_json else [])
-    return watch.launch(
-        core, words, runs / (name or path.stem), resolved, name or path.stem, as_json
-    )
+    title = name or path.stem
+    return watch.launch(core, words, runs / title, resolved, title, as_json, ranks)
 
 
 @app.command()
@@ -134,11 +134,14 @@ def train(
     runs: Runs = api.RUNS,
     settings: Settings = None,
     resume: Annotated[bool, typer.Option(help="Go on where the run stopped.")] = False,
+    gpus: Annotated[
+        int, typer.Option("--gpus", "--ranks", min=1, help="Processes, by torchrun: one a GPU.")
+    ] = 1,
     as_json: Json = False,
 ) -> None:
     """Train a recipe into runs/NAME. Ctrl-C saves; --resume goes on."""
     core = load_core()
-    raise typer.Exit(run_training(core, recipe, name, runs, settings or [], resume, as_json))
+    raise typer.Exit(run_training(core, recipe, name, runs, settings or [], resume, as_json, gpus))
 
 
 @app.command()

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -78,19 +80,29 @@ class Progress:
                 self.summary = line.get("summary", self.summary)
 
 
-def launch(core: Core, words: list[str], folder: Path, recipe: Any, title: str, plain: bool) -> int:
+def launch(
+    core: Core,
+    words: list[str],
+    folder: Path,
+    recipe: Any,
+    title: str,
+    plain: bool,
+    ranks: int = 1,
+) -> int:
     """Run `python -m CORE.train WORDS`: live on a terminal, else or if `plain` as plain lines.
 
-    Returns its exit status. Ctrl-C makes it save and end, and this waits for that.
+    With several ranks torchrun starts it so many times. Returns its exit status. Ctrl-C makes it
+    save and end, and this waits for that.
     """
-    command = [sys.executable, "-m", f"{core.package}.train", *words]
     console = Console()
     live = console.is_terminal and not plain
     before = Progress(folder / "metrics.jsonl")
     before.follow()  # what an earlier attempt wrote is old news
+    if ranks > 1:
+        print(shlex.join(["torchrun", *torchrun(core, words, ranks)]), flush=True)
     with tempfile.TemporaryFile() as errors, passing_signals() as children:
         output = subprocess.DEVNULL if live else None
-        process = start(command, output, errors, environment(core))
+        process = start(command(core, words, ranks), output, errors, environment(core, ranks))
         children.append(process)
         if live:
             show(process, before, recipe, title, console)
@@ -99,8 +111,39 @@ def launch(core: Core, words: list[str], folder: Path, recipe: Any, title: str, 
         complaint = errors.read().decode(errors="replace")
     if status < 0:
         complaint = ended_by(-status)
+    if ranks > 1:
+        status, complaint = of_all_ranks(status, complaint)
     print(complaint, end="", file=sys.stderr, flush=True)
     return min(status, 2) if status >= 0 else 1
+
+
+def command(core: Core, words: list[str], ranks: int) -> list[str]:
+    """The training process, or torchrun, which starts one for each rank."""
+    if ranks > 1:
+        return [sys.executable, "-m", "torch.distributed.run", *torchrun(core, words, ranks)]
+    return [sys.executable, "-m", f"{core.package}.train", *words]
+
+
+def torchrun(core: Core, words: list[str], ranks: int) -> list[str]:
+    """The words after `torchrun`: one machine, a free port, so many processes."""
+    return [
+        "--standalone",
+        f"--nproc-per-node={ranks}",
+        "-m",
+        f"{core.package}.train",
+        *words,
+    ]
+
+
+def of_all_ranks(status: int, complaint: str) -> tuple[int, str]:
+    """The exit status of the ranks, which torchrun hides, and what they said: each sentence once,
+    without torchrun's own report, unless there is nothing else."""
+    if status > 0 and re.search(r"exitcode\s*: 2 ", complaint):
+        status = 2
+    own = [line for line in complaint.splitlines() if line.startswith("error: ")]
+    if status == 0:
+        return status, ""
+    return status, "\n".join(dict.fromkeys(own)) + "\n" if own else complaint
 
 
 def start(command: list[str], output: Any, errors: Any, env: dict[str, str]) -> subprocess.Popen:
@@ -138,8 +181,11 @@ def ended_by(number: int) -> str:
     return f"error: {name} ended the training at once; go on with --resume from what was saved\n"
 
 
-def environment(core: Core) -> dict[str, str]:
-    """This process's, with the place the core was found in, and no modules from this folder."""
+def environment(core: Core, ranks: int = 1) -> dict[str, str]:
+    """This process's, with the place the core was found in, and no modules from this folder.
+
+    Several ranks share the processor's cores, unless OMP_NUM_THREADS says otherwise.
+    """
     roots = [str(Path(p).resolve()) for p in sys.path if p]
     place = next(r for r in roots if (Path(r) / core.package.replace(".", "/")).is_dir())
     path = os.pathsep.join([place, *filter(None, [os.environ.get("PYTHONPATH")])])
@@ -147,7 +193,8 @@ def environment(core: Core) -> dict[str, str]:
     encoding = os.environ.get("PYTHONIOENCODING", "").partition(":")[0] + ":replace"
     more = {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": encoding}
     more["PYTHONSAFEPATH"] = "1"  # no module is taken from the current folder
-    return os.environ | more
+    threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // ranks))}
+    return (threads if ranks > 1 else {}) | os.environ | more
 
 
 def show(
