@@ -791,7 +791,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (UserError, OSError, MemoryError, RuntimeError) as error:
         status, sentence = explain(error)
         if sentence:
-            print(f"error: {sentence}", file=sys.stderr)
+            sys.stderr.write(f"error: {sentence}\n")  # in one piece, as other ranks speak too
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         leave(status)
     return status
