@@ -17,7 +17,7 @@ GREY = "#7d8590"
 TEXT = "#010203"  # stands for the page's own text colour
 BINS = 300  # of a thinned curve; each gives its lowest and its highest point
 SETTLED = 0.05  # of the tokens: what lies above the losses after them is left out of the picture
-SIZE = (5.2, 3.3)  # inches of 72 points: readable on a phone, where it is as wide as the screen
+SIZE = (4.5, 2.9)  # inches of 72 points: readable on a phone, where it is as wide as the screen
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "buildgpt",
@@ -90,10 +90,9 @@ class Picture:
         """The figure as an <svg> element; `words` say what is to be seen."""
         from matplotlib import rc_context
 
-        handles, _ = self.axes.get_legend_handles_labels()
-        if handles:
-            self.axes.legend(loc="best")
         with rc_context(STYLE):
+            if self.axes.get_legend_handles_labels()[0]:
+                self.axes.legend(loc="upper right")
             file = io.StringIO()
             nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
             self.figure.savefig(file, format="svg", transparent=True, metadata=nothing)
@@ -103,7 +102,7 @@ class Picture:
 def inlined(svg: str, number: int, words: str) -> str:
     """An SVG file as an element of a page: ids of its own, the page's text colour, no addresses."""
     svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
+    svg = re.sub(r"<(metadata|style)\b.*?</\1>", "", svg, flags=re.S)  # a style is the whole page's
     svg = re.sub(r' xmlns(:xlink)?="[^"]*"', "", svg).replace("xlink:href", "href")
     svg = re.sub(r'\bid="', f'id="f{number}-', svg)
     svg = svg.replace("url(#", f"url(#f{number}-").replace('href="#', f'href="#f{number}-')

@@ -138,7 +138,7 @@ def attempt_row(run: Run, attempt: Attempt) -> Row:
     """One line of the timeline."""
     environment = attempt.environment
     last = attempt is run.history.attempts[-1]
-    ending, message = attempt.ending, attempt.message
+    ending, message = attempt.ending, attempt.message if attempt.ending != "done" else ""
     if not ending:
         going = last and run.state in ("RUNNING", "")
         ending = "running" if going else "ended without a word"

@@ -27,6 +27,7 @@ def write_page(runs: Sequence[Run], facts: Sequence[dict[str, Any]], against: Ru
     if len(runs) > 1:
         parts += comparison(runs, facts, against, numbers)
     for run, known in zip(runs, facts):
+        parts.append(f"<h2>{escape(run.name if len(runs) > 1 else 'Where it stands')}</h2>")
         parts += section(run, known, against, numbers)
     parts.append(footer(facts))
     head = (
@@ -71,8 +72,7 @@ def comparison(runs: Sequence[Run], facts: Any, against: Run | None, numbers: An
 
 def section(run: Run, known: dict[str, Any], against: Run | None, numbers: Any) -> list[str]:
     """Everything about one run."""
-    parts = [f"<h2>{escape(run.name)}</h2>", verdict(known)]
-    parts.append(boxes(overview(known)))
+    parts = [verdict(known), boxes(overview(known))]
     parts.append(grid(figures(run, known, against, numbers)))
     parts += [levels(known), spikes(known), slow_steps(known), attempts(known)]
     parts += [samples(known), recipe(known), environment(known)]
@@ -97,11 +97,7 @@ def overview(known: dict[str, Any]) -> list[tuple[str, str]]:
     cost, speed = known["cost"], known["speed"]
     of = f" of {amount(known['steps'])}" if known["steps"] != known["step"] else ""
     return [
-        (
-            "state",
-            (known["state"] or "not started")
-            + (f", {known['written']}" if known["written"] else ""),
-        ),
+        ("state", known["state"] or "not started"),
         ("step", amount(known["step"]) + of),
         ("tokens", f"{drawing.short(known['tokens'])}, {drawing.short(known['tokens_left'])} left"),
         ("validation loss", loss(known["losses"]["val"])),
@@ -113,6 +109,7 @@ def overview(known: dict[str, Any]) -> list[tuple[str, str]]:
         ("cost so far", dollars(cost["so_far"])),
         ("cost to the end", dollars(cost["in_all"])),
         ("parameters", amount(known["parameters"])),
+        ("newest line", known["written"] or "none"),
     ]
 
 
