@@ -16,7 +16,8 @@ COLOURS = ("#3b82c4", "#d97706", "#10a37f", "#c0569e", "#8b6cd9", "#c44e52")
 GREY = "#7d8590"
 TEXT = "#010203"  # stands for the page's own text colour
 BINS = 300  # of a thinned curve; each gives its lowest and its highest point
-SETTLED = 0.05  # of the tokens: what lies above the losses after them is left out of the picture
+MARKED = 40  # points of a curve, at most, are marked each
+SETTLED = 0.1  # of the tokens: what lies above the losses after them is left out of the picture
 SIZE = (4.5, 2.9)  # inches of 72 points: readable on a phone, where it is as wide as the screen
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -58,6 +59,8 @@ def points_of(rows: Sequence[Row], key: str, scale: float = 1.0) -> list[Point]:
 class Picture:
     """One figure: axes to draw on, then `svg()`."""
 
+    legend: Any = "upper right"  # its place
+
     def __init__(self, title: str, y: str, x: str = "tokens") -> None:
         from matplotlib import rc_context
         from matplotlib.figure import Figure
@@ -71,20 +74,22 @@ class Picture:
         if x == "tokens":
             self.axes.xaxis.set_major_formatter(lambda value, _: short(value))
 
-    def line(self, points: Sequence[Point], label: str, colour: str, **style: Any) -> None:
-        """A curve; a single point is marked."""
+    def line(
+        self, points: Sequence[Point], label: str, colour: str, marked: int = 1, **style: Any
+    ) -> None:
+        """A curve; where it has no more points than `marked`, each is."""
         if points:
             look: dict[str, Any] = {"linewidth": 1.4, "markersize": 3, "color": colour}
-            look |= style | ({"marker": "o"} if len(points) == 1 else {})
+            look |= style | ({"marker": "o"} if len(points) <= marked else {})
             self.axes.plot(*zip(*points), label=plain(label), **look)
 
-    def level(self, y: float, label: str) -> None:
-        """A dashed line across, with its name on it."""
+    def level(self, y: float, label: str, right: bool = False) -> None:
+        """A dashed line across, with its name on it, where curves are not."""
         self.axes.axhline(y, color=GREY, linestyle="--", linewidth=1)
-        self.axes.annotate(
-            plain(label), (1, y), (0, 2), ("axes fraction", "data"), textcoords="offset points",
-            ha="right", va="bottom", fontsize=7,
-        )  # fmt: skip
+        place, side = (1, "right") if right else (0.01, "left")
+        look: Any = {"ha": side, "va": "bottom", "fontsize": 7, "color": TEXT}
+        at: Any = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
+        self.axes.annotate(plain(label), (place, y), (0, 2), **at, **look)
 
     def svg(self, number: int, words: str) -> str:
         """The figure as an <svg> element; `words` say what is to be seen."""
@@ -92,7 +97,7 @@ class Picture:
 
         with rc_context(STYLE):
             if self.axes.get_legend_handles_labels()[0]:
-                self.axes.legend(loc="upper right")
+                self.axes.legend(loc=self.legend)
             file = io.StringIO()
             nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
             self.figure.savefig(file, format="svg", transparent=True, metadata=nothing)
@@ -130,10 +135,10 @@ def loss_picture(runs: Sequence[Run], against: Run | None, number: int) -> str:
     single = len(runs) == 1
     for run, colour in zip(runs, colours(runs)):
         train, val = (points_of(run.history.series(k, "loss"), "loss") for k in ("train", "val"))
-        label = "training" if single else f"{run.name}, training"
-        picture.line(train, label, colour, linewidth=0.8, alpha=0.55 if val else 1.0)
-        label = "validation" if single else f"{run.name}, validation"
-        picture.line(val, label, COLOURS[1] if single else colour, marker="o")
+        name = "training" if single else "" if val else run.name
+        picture.line(train, name, colour, linewidth=0.8, alpha=0.55 if val else 1.0)
+        name = "validation" if single else run.name
+        picture.line(val, name, COLOURS[1] if single else colour, MARKED)
         seen += settled(train) + settled(val)
     seen += draw_references(picture, runs, against)
     clipped = ""
@@ -188,14 +193,17 @@ def described(runs: Sequence[Run]) -> str:
 def hellaswag_picture(runs: Sequence[Run], number: int) -> str:
     """HellaSwag's acc_norm against tokens, with chance and the published models."""
     picture = Picture("HellaSwag", "acc_norm, %")
+    picture.legend = "lower right"
     words = []
     for run, colour in zip(runs, colours(runs)):
         rows = run.history.series("hellaswag", "acc_norm")
-        picture.line(points_of(rows, "acc_norm", 100), run.name, colour, marker="o")
+        name = run.name if len(runs) > 1 else ""
+        picture.line(points_of(rows, "acc_norm", 100), name, colour, MARKED)
         words += [f"{run.name} {rows[-1]['acc_norm']:.2%}"] if rows else []
     for row in references.load()["hellaswag"]:
         percent = 100 * row["acc_norm"]
-        picture.level(percent, f"{row['label']}: {percent:.4g} %")
+        low = percent <= 25  # where curves begin
+        picture.level(percent, f"{row['label']}: {percent:.4g} %", right=low)
     return picture.svg(number, "; ".join(words))
 
 

@@ -137,7 +137,8 @@ def cause_of_slowness(run: Run, row: Row, start: int) -> str:
         return "an update was skipped here"
     beside = [words for words, there in neighbours(run, start, step) if there]
     if beside:
-        return f"{' and '.join(beside)} stands beside it"
+        verb = "stands" if len(beside) == 1 else "stand"
+        return f"{listed(beside)} {verb} beside it"
     return "nothing of the run's own stands beside it: reading data, or another program"
 
 
@@ -156,7 +157,17 @@ def neighbours(run: Run, start: int, step: int) -> list[tuple[str, bool]]:
     ]
 
 
-def causes(found: list[Row]) -> list[tuple[str, int]]:
-    """How often each cause was met, the most frequent first."""
-    words = [row["cause"].partition(" of attempt")[0] for row in found]
-    return sorted(((w, words.count(w)) for w in dict.fromkeys(words)), key=lambda pair: -pair[1])
+def listed(words: list[str]) -> str:
+    """a, b and c."""
+    return " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else words[0]
+
+
+def by_cause(slow: list[Row]) -> list[Row]:
+    """Slow steps of a cause taken together: how many, and the slowest; that of all comes first."""
+    groups: dict[str, list[Row]] = {}
+    for row in slow:
+        groups.setdefault(row["cause"], []).append(row)
+    found = [
+        max(rows, key=lambda r: r["seconds"]) | {"times": len(rows)} for rows in groups.values()
+    ]
+    return sorted(found, key=lambda row: -row["seconds"])

@@ -11,7 +11,6 @@ from .facts import device_name
 from .history import Run
 from .words import amount, dollars, duration, percent, seconds_of
 
-MOST_ROWS = 12  # of a table of findings
 STYLE = Path(__file__).with_name("page.css")
 FIGURES = (
     ("lr", "Learning rate", "rate"),
@@ -41,7 +40,8 @@ def write_page(runs: Sequence[Run], facts: Sequence[dict[str, Any]], against: Ru
 
 def comparison(runs: Sequence[Run], facts: Any, against: Run | None, numbers: Any) -> list[str]:
     """All runs in one picture and one table."""
-    drawn = [figure("Loss against tokens", drawing.loss_picture(runs, against, next(numbers)))]
+    picture = drawing.loss_picture(runs, against, next(numbers))
+    drawn = [figure("Loss against tokens (thin: training)", picture)]
     if any(known["hellaswag"] for known in facts):
         drawn.append(figure("HellaSwag", drawing.hellaswag_picture(runs, next(numbers))))
     corpora = {known["corpus"] for known in facts}
@@ -146,7 +146,7 @@ def levels(known: dict[str, Any]) -> str:
         best = max(row["acc_norm"] for row in known["hellaswag"])
         for v in references.load()["hellaswag"]:
             reached = "yes" if best >= v["acc_norm"] else "not yet"
-            told = f"{v['source']}, {v['date']}; {v['protocol']}"
+            told = f"{', '.join(filter(None, (v['source'], v['date'])))}; {v['protocol']}"
             rows.append((f"{v['label']} on HellaSwag", f"{v['acc_norm']:.2%}", reached, told))
     heads = ("reference", "value", "reached", "source and protocol")
     return titled("References", table(heads, rows)) if rows else ""
@@ -170,18 +170,18 @@ def spikes(known: dict[str, Any]) -> str:
 
 
 def slow_steps(known: dict[str, Any]) -> str:
-    """The slowest steps, and how often each cause was met."""
-    found = known["slow_steps"]
-    if not found:
-        return titled("Slow steps", "<p>None.</p>")
-    slowest = sorted(found, key=lambda row: -row["seconds"])[:MOST_ROWS]
+    """For each likely cause how many slow steps there were, and the slowest."""
     rows = [
-        (amount(r["step"]), seconds_of(r["seconds"]), seconds_of(r["usual"]), r["cause"])
-        for r in slowest
+        (
+            amount(r["times"]),
+            f"{seconds_of(r['seconds'])}, up to step {r['step']:,}",
+            seconds_of(r["usual"]),
+            r["cause"],
+        )
+        for r in findings.by_cause(known["slow_steps"])
     ]
-    counted = "; ".join(f"{number} × {cause}" for cause, number in findings.causes(found))
-    body = f"<p>{len(found):,} in all: {escape(counted)}.</p>"
-    return titled("Slow steps", body + table(("up to step", "took", "usual", "likely cause"), rows))
+    body = table(("how many", "the slowest", "usual", "likely cause"), rows)
+    return titled("Slow steps", body if rows else "<p>None.</p>")
 
 
 def attempts(known: dict[str, Any]) -> str:

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from buildgpt.chart import draw
 
-from . import findings
+from . import drawing, findings
 from .history import Run
 from .page import loss, overview
 from .words import duration, seconds_of
@@ -28,7 +28,7 @@ def show(runs: Sequence[Run], facts: Sequence[dict[str, Any]], console: Console)
         console.print(figures(known))
         say(console, known["verdict"]["sentence"], "bold")
         for words in remarks(known):
-            say(console, words)
+            say(console, f"- {words}")
 
 
 def say(console: Console, words: str, style: str = "") -> None:
@@ -40,6 +40,8 @@ def curve(run: Run, known: dict[str, Any], console: Console) -> None:
     """The validation loss, or the training loss where there are too few evaluations to draw."""
     kind = "val" if len(run.history.series("val", "loss")) > 2 else "train"
     points = [(row["step"], row["loss"]) for row in run.history.series(kind, "loss")]
+    highest = max(drawing.settled(points), default=0.0)
+    points = [point for point in points if point[1] <= highest]  # without the first fall
     if len(points) > 1:
         name = "validation" if kind == "val" else "training"
         say(console, f"{name} loss, by step", "dim")
@@ -64,28 +66,18 @@ def remarks(known: dict[str, Any]) -> list[str]:
     words = []
     for row in known["hellaswag"][-1:]:
         words.append(f"HellaSwag: {row['acc_norm']:.2%} (chance 25 %, GPT-2 124M 29.55 %)")
-    for row in known["spikes"][-MOST:]:
+    spikes = known["spikes"]
+    words += [f"{len(spikes):,} loss spikes; the newest {MOST}:"] if len(spikes) > MOST else []
+    for row in spikes[-MOST:]:
         jump = f"{loss(row['loss'])} instead of {loss(row['expected'])}"
         words.append(f"loss spike at step {row['step']:,}, {jump}: {row['cause']}")
-    for row in sorted(known["slow_steps"], key=lambda row: -row["seconds"])[:MOST]:
-        took = f"{seconds_of(row['seconds'])} instead of {seconds_of(row['usual'])}"
+    for row in findings.by_cause(known["slow_steps"])[:MOST]:
+        times = f" ({row['times']:,} times)" if row["times"] > 1 else ""
+        took = f"{seconds_of(row['seconds'])} instead of {seconds_of(row['usual'])}{times}"
         words.append(f"slow step up to {row['step']:,}, {took}: {row['cause']}")
-    words += more_than_shown(known)
     if len(known["attempts"]) > 1:
         told = ", ".join(f"{a['ending']} at step {a['to_step']:,}" for a in known["attempts"])
         words.append(f"{len(known['attempts'])} attempts: {told}")
-    return words
-
-
-def more_than_shown(known: dict[str, Any]) -> list[str]:
-    """How many findings there are in all, where not all are shown."""
-    words = []
-    if len(known["spikes"]) > MOST:
-        words.append(f"{len(known['spikes']):,} loss spikes in all")
-    if len(known["slow_steps"]) > MOST:
-        counted = findings.causes(known["slow_steps"])
-        told = "; ".join(f"{number:,} × {cause}" for cause, number in counted)
-        words.append(f"{len(known['slow_steps']):,} slow steps in all: {told}")
     return words
 
 
