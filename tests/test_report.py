@@ -787,3 +787,10 @@ def test_history_takes_lines_as_they_come(tmp_path):
     history = History(tmp_path / "metrics.jsonl")
     history.follow()
     assert (history.rows["train"], findings.stretches(np.array([], bool))) == ({}, [])
+
+
+def test_what_the_report_reads_is_shipped():
+    root = Path(__file__).parent.parent
+    patterns = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]
+    assert "*.toml" in patterns["package-data"]["buildgpt.reproduce"]
+    assert "*.css" in patterns["package-data"]["buildgpt.reproduce.report"]

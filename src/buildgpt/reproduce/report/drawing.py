@@ -83,13 +83,12 @@ class Picture:
             look |= style | ({"marker": "o"} if len(points) <= marked else {})
             self.axes.plot(*zip(*points), label=plain(label), **look)
 
-    def level(self, y: float, label: str, right: bool = False) -> None:
-        """A dashed line across, with its name on it, where curves are not."""
+    def level(self, y: float, label: str) -> None:
+        """A dashed line across, with its name under it, on the left, where curves are not."""
         self.axes.axhline(y, color=GREY, linestyle="--", linewidth=1)
-        place, side = (1, "right") if right else (0.01, "left")
-        look: Any = {"ha": side, "va": "bottom", "fontsize": 7, "color": TEXT}
+        look: Any = {"ha": "left", "va": "top", "fontsize": 7, "color": TEXT}
         at: Any = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
-        self.axes.annotate(plain(label), (place, y), (0, 2), **at, **look)
+        self.axes.annotate(plain(label), (0.01, y), (0, -2), **at, **look)
 
     def svg(self, number: int, words: str) -> str:
         """The figure as an <svg> element; `words` say what is to be seen."""
@@ -145,7 +144,7 @@ def loss_picture(runs: Sequence[Run], against: Run | None, number: int) -> str:
     if seen:
         low, high = min(seen), max(seen)
         margin = 0.06 * (high - low) or 0.1
-        picture.axes.set_ylim(low - margin, high + margin)
+        picture.axes.set_ylim(low - 2 * margin, high + margin)
         clipped = "; the first losses lie above the picture"
     return picture.svg(number, described(runs) + clipped)
 
@@ -202,8 +201,8 @@ def hellaswag_picture(runs: Sequence[Run], number: int) -> str:
         words += [f"{run.name} {rows[-1]['acc_norm']:.2%}"] if rows else []
     for row in references.load()["hellaswag"]:
         percent = 100 * row["acc_norm"]
-        low = percent <= 25  # where curves begin
-        picture.level(percent, f"{row['label']}: {percent:.4g} %", right=low)
+        picture.level(percent, f"{row['label']}: {percent:.4g} %")
+    picture.axes.set_ylim(bottom=min(24.0, picture.axes.get_ylim()[0]))
     return picture.svg(number, "; ".join(words))
 
 
