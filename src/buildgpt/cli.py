@@ -269,6 +269,38 @@ def doctor(as_json: Json = False) -> None:
         examination.show(report, Console())
 
 
+@app.command()
+def report(
+    names: Annotated[list[str], typer.Argument(metavar="RUN...", help="Runs' folders, or names.")],
+    out: Annotated[Path | None, typer.Option(help="The page; RUN/report.html otherwise.")] = None,
+    against: Annotated[str, typer.Option(metavar="RUN", help="A run to compare with.")] = "",
+    tensorboard: Annotated[Path | None, typer.Option(help="Write events for it here.")] = None,
+    wandb: Annotated[str, typer.Option(metavar="PROJECT", help="Log to Weights & Biases.")] = "",
+    runs: Runs = api.RUNS,
+    as_json: Json = False,
+) -> None:
+    """Say whether runs are on the curve, what went wrong and what they cost; write a page."""
+    from .reproduce.report import Report, write_tensorboard, write_wandb
+
+    core = load_core()
+    found = Report(core, names, runs, against)
+    console = Console(width=min(Console().width, 80))
+    if not as_json:
+        found.show(console)
+    for run in found.runs:
+        if tensorboard:
+            place = write_tensorboard(core, run, tensorboard)
+            print(f"events for TensorBoard: {place}", file=sys.stderr)
+        if wandb:
+            write_wandb(core, run, wandb)
+    if out or not as_json:
+        page = out or found.default_file()
+        found.write(page)
+        print(f"\nthe whole report: {page}", file=sys.stderr if as_json else sys.stdout)
+    if as_json:
+        print(json.dumps(found.to_dict()))
+
+
 def main() -> None:
     """Run a verb; a user's mistake gets one sentence on stderr and the exit status of its kind."""
     core = load_core()
