@@ -315,3 +315,117 @@ def test_a_run_that_is_not_there_is_told_with_those_that_are(trained, tmp_path):
         checkpoint.find_run("tony", trained.parent)
     with pytest.raises(UserError, match="train one with: buildgpt demo"):
         checkpoint.find_run("tony", tmp_path)
+
+
+# The mirror.
+
+
+@pytest.fixture
+def mirrored(fit, tmp_path):
+    """A finished run and its mirror."""
+    bucket = tmp_path / "bucket"
+    return fit("run", f"train.mirror={bucket}"), bucket / "run"
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """A run's files, but for the lock."""
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name[0] != "."]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def test_a_mirror_is_a_run_like_the_run(mirrored):
+    run, mirror = mirrored
+    assert contents(mirror) == contents(run)
+    assert checkpoint.load_run(mirror).step == 8
+
+
+def test_a_run_goes_on_from_the_mirror_on_a_new_machine(fit, tmp_path, monkeypatch):
+    """In the same bits as one that had its disk all the time."""
+    whole, update = fit("whole"), train.Trainer.update
+
+    def fail_in_step_7(self):
+        if self.step == 6:
+            self.mirror.wait()
+            raise OSError("the machine is taken away")
+        update(self)
+
+    monkeypatch.setattr(train.Trainer, "update", fail_in_step_7)
+    setting = f"train.mirror={tmp_path / 'bucket'}"
+    with pytest.raises(OSError, match="taken away"):
+        fit("run", setting)
+    shutil.rmtree(tmp_path / "runs" / "run")
+    monkeypatch.setattr(train.Trainer, "update", update)
+    run = fit("run", setting, resume=True)
+    attempts = {x["attempt"] for x in train.read_metrics(run)}
+    assert attempts == {1, 2}  # its past came along
+    for name in NAMES[1:3]:
+        ends = [checkpoint.choose_checkpoint(folder) / name for folder in (whole, run)]
+        assert ends[0].read_bytes() == ends[1].read_bytes()
+    assert contents(tmp_path / "bucket" / "run") == contents(run)
+
+
+def test_the_newer_of_run_and_mirror_counts(mirrored, fit, tmp_path):
+    run, mirror = mirrored
+    shutil.rmtree(run / "checkpoints" / "step_000008")
+    checkpoint.take_from_mirror(run, mirror)
+    assert steps(run) == [6, 8]
+    shutil.rmtree(mirror / "checkpoints" / "step_000008")
+    checkpoint.take_from_mirror(run, mirror)
+    assert steps(run) == [6, 8]
+
+
+@pytest.mark.parametrize("name", NAMES[1:])
+def test_a_damaged_mirror_is_refused(mirrored, name):
+    run, mirror = mirrored
+    shutil.rmtree(run)
+    path = mirror / "checkpoints" / "step_000008" / name
+    data = bytearray(path.read_bytes())
+    data[-3] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=rf"{name} was changed or damaged"):
+        checkpoint.take_from_mirror(run, mirror)
+    assert steps(run) == []
+
+
+def test_a_copy_that_was_cut_off_is_no_checkpoint(mirrored, monkeypatch):
+    """Whichever file it was at, as complete.json comes last; also where one was overwritten."""
+    run, mirror = mirrored
+    source, target = (f / "checkpoints" / "step_000008" for f in (run, mirror))
+    copied, copyfile = [], shutil.copyfile
+
+    def copy_and_die(source, target):
+        copied.append(target)
+        if len(copied) > whole_files:
+            Path(target).write_bytes(Path(source).read_bytes()[:10])
+            raise OSError("the bucket is gone")
+        copyfile(source, target)
+
+    monkeypatch.setattr(shutil, "copyfile", copy_and_die)
+    for whole_files in (0, 1, 2, 3):  # read by copy_and_die
+        assert checkpoint.is_complete(target) == (whole_files == 0)
+        copied.clear()
+        with pytest.raises(OSError, match="the bucket is gone"):
+            checkpoint.copy_checkpoint(source, target)
+        assert steps(mirror) == [6]
+    monkeypatch.undo()
+    checkpoint.copy_checkpoint(source, target)
+    assert steps(mirror) == [6, 8]
+
+
+def test_a_mirror_that_fails_leaves_a_note_and_the_run_goes_on(fit, tmp_path):
+    (tmp_path / "bucket").write_text("a file, no folder")
+    run = fit("run", f"train.mirror={tmp_path / 'bucket'}")
+    notes = [x["message"] for x in train.read_metrics(run) if x.get("event") == "note"]
+    assert len(notes) >= 1
+    assert all("bucket/run did not take step_00000" in note for note in notes)
+    assert train.read_state(run) == "DONE"
+    assert steps(run) == [6, 8]
+
+
+def test_a_run_in_the_mirror_is_not_overwritten_by_another_of_that_name(mirrored, fit, tmp_path):
+    run, mirror = mirrored
+    shutil.rmtree(run)
+    before = contents(mirror)
+    with pytest.raises(UsageError, match=r"bucket/run exists; go on with --resume"):
+        fit("run", f"train.mirror={tmp_path / 'bucket'}")
+    assert contents(mirror) == before
