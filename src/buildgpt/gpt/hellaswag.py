@@ -109,22 +109,24 @@ def hellaswag(
     tokenizer: Tokenizer,
     items: list[Item],
     runtime: Runtime,
-    progress: Callable[[int], object] = lambda items: None,
+    progress: Callable[[int, int], object] = lambda done, share: None,
 ) -> HellaSwag:
     """Score the items; all ranks share the work and get the same result, in every bit.
 
     The plain module is evaluated, never a compiled one. Which items are computed together does
-    not depend on the ranks. `progress` hears after each group how many items this rank has done.
+    not depend on the ranks. `progress` hears how many items of its share this rank has done.
     Raises UserError if the tokenizer cannot spell an item.
     """
     spelt = [spell(item, tokenizer, model.config.context) for item in items]
     sums = torch.zeros(len(items), 4, dtype=torch.float64)
-    was_training = model.training
+    mine = groups(spelt)[runtime.rank :: runtime.world_size]
+    done, was_training = 0, model.training
     model.eval()
     with runtime.autocast():  # once around all: it casts each weight once
-        for group in groups(spelt)[runtime.rank :: runtime.world_size]:
+        for group in mine:
             sums[group] = score(model, [spelt[i] for i in group], runtime)
-            progress(len(group))
+            done += len(group)
+            progress(done, sum(map(len, mine)))
     model.train(was_training)
     sums = runtime.sum(sums)
     lengths = torch.tensor([[len(ending) for ending in item.endings] for item in spelt])
