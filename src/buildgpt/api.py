@@ -87,8 +87,7 @@ class Loaded:
             path = download.provide_hellaswag(core)
         items = core.hellaswag.read_hellaswag(path, limit)
         runtime = core.runtime.start_runtime(self.recipe.runtime)
-        model = self.model.to(runtime.device)
-        return core.hellaswag.hellaswag(model, self.tokenizer, items, runtime, progress)
+        return core.hellaswag.hellaswag(self.decoder, self.tokenizer, items, runtime, progress)
 
 
 def load(

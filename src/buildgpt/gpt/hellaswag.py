@@ -22,7 +22,8 @@ from .model import GPT
 from .runtime import Runtime
 from .tokenizer import Tokenizer
 
-GROUP = 32  # items whose contexts are computed together, and rows whose endings are
+GROUP = 32  # items whose contexts are computed together
+ROWS = 16  # endings that are; fewer need less filling up, more are no faster on a CPU
 SPREAD = 2  # tokens by which the contexts of a group may differ in length
 SCORED = 512  # tokens whose logits, (512, V), are in memory at once
 
@@ -103,7 +104,6 @@ def parse(line: bytes) -> Item:
     raise ValueError
 
 
-@torch.no_grad()
 def hellaswag(
     model: GPT,
     tokenizer: Tokenizer,
@@ -111,24 +111,13 @@ def hellaswag(
     runtime: Runtime,
     progress: Callable[[int, int], object] = lambda done, share: None,
 ) -> HellaSwag:
-    """Score the items; all ranks share the work and get the same result, in every bit.
+    """Let the model choose; all ranks share the work and get the same result, in every bit.
 
-    The plain module is evaluated, never a compiled one. Which items are computed together does
-    not depend on the ranks. `progress` hears how many items of its share this rank has done.
-    Raises UserError if the tokenizer cannot spell an item.
+    The plain module is evaluated, never a compiled one. `progress` hears how many items of its
+    share this rank has done. Raises UserError if the tokenizer cannot spell an item.
     """
     spelt = [spell(item, tokenizer, model.config.context) for item in items]
-    sums = torch.zeros(len(items), 4, dtype=torch.float64)
-    mine = groups(spelt)[runtime.rank :: runtime.world_size]
-    done, was_training = 0, model.training
-    model.eval()
-    with runtime.autocast():  # once around all: it casts each weight once
-        for group in mine:
-            sums[group] = score(model, [spelt[i] for i in group], runtime)
-            done += len(group)
-            progress(done, sum(map(len, mine)))
-    model.train(was_training)
-    sums = runtime.sum(sums)
+    sums = summed_losses(model, spelt, runtime, progress)
     lengths = torch.tensor([[len(ending) for ending in item.endings] for item in spelt])
     labels = torch.tensor([item.label for item in items])
     cut = sum(item.cut for item in spelt)
@@ -155,6 +144,27 @@ def spell(item: Item, tokenizer: Tokenizer, context: int) -> Spelt:
     room = max(1, context + 1 - max(map(len, endings)))
     fits = len(before) <= room and max(map(len, endings)) <= context
     return Spelt(before[-room:], [ending[:context] for ending in endings], not fits)
+
+
+@torch.no_grad()
+def summed_losses(
+    model: GPT, items: list[Spelt], runtime: Runtime, progress: Callable[[int, int], object]
+) -> Tensor:
+    """The summed loss of each ending, (N, 4) float64 on the CPU, on every rank.
+
+    Which items are computed together does not depend on the ranks, and each has one rank.
+    """
+    sums = torch.zeros(len(items), 4, dtype=torch.float64)
+    mine = groups(items)[runtime.rank :: runtime.world_size]
+    done, was_training = 0, model.training
+    model.eval()
+    with runtime.autocast():  # once around all: it casts each weight once
+        for group in mine:
+            sums[group] = score(model, [items[i] for i in group], runtime)
+            done += len(group)
+            progress(done, sum(map(len, mine)))
+    model.train(was_training)
+    return runtime.sum(sums)
 
 
 def groups(items: list[Spelt]) -> list[list[int]]:
@@ -187,8 +197,8 @@ def score(model: GPT, group: list[Spelt], runtime: Runtime) -> Tensor:
     ]
     rows.sort(key=lambda row: len(row.ids))
     sums = torch.zeros(len(rows), dtype=torch.float64)
-    for start in range(0, len(rows), GROUP):
-        some = rows[start : start + GROUP]
+    for start in range(0, len(rows), ROWS):
+        some = rows[start : start + ROWS]
         sums[[row.place for row in some]] = ending_losses(model, some, cache, runtime)
     return sums.view(len(group), 4)
 
