@@ -23,9 +23,10 @@ from .runtime import Runtime
 from .tokenizer import Tokenizer
 
 GROUP = 32  # items whose contexts are computed together
-ROWS = 16  # endings that are; fewer need less filling up, more are no faster on a CPU
+# Endings that are: the fewer, the less filling up; but a GPU is not busy with few.
+ROWS, ROWS_ON_CPU = 32, 8
 SPREAD = 2  # tokens by which the contexts of a group may differ in length
-SCORED = 512  # tokens whose logits, (512, V), are in memory at once
+SCORED = 128  # tokens whose logits are in memory at once: more are slower on a CPU
 
 
 @dataclass(frozen=True)
@@ -168,11 +169,14 @@ def summed_losses(
 
 
 def groups(items: list[Spelt]) -> list[list[int]]:
-    """Indices of items to compute together: of about the same length of context."""
+    """Indices of items to compute together, contexts of about the same length, the longest first.
+
+    So that what does not fit into memory fails at once, and the time left is not underestimated.
+    """
     found: list[list[int]] = []
     lengths = [len(item.context) for item in items]
-    for i in sorted(range(len(items)), key=lengths.__getitem__):
-        if not found or len(found[-1]) == GROUP or lengths[i] > lengths[found[-1][0]] + SPREAD:
+    for i in sorted(range(len(items)), key=lengths.__getitem__, reverse=True):
+        if not found or len(found[-1]) == GROUP or lengths[i] < lengths[found[-1][0]] - SPREAD:
             found.append([])
         found[-1].append(i)
     return found
@@ -197,8 +201,9 @@ def score(model: GPT, group: list[Spelt], runtime: Runtime) -> Tensor:
     ]
     rows.sort(key=lambda row: len(row.ids))
     sums = torch.zeros(len(rows), dtype=torch.float64)
-    for start in range(0, len(rows), ROWS):
-        some = rows[start : start + ROWS]
+    at_once = ROWS_ON_CPU if runtime.device.type == "cpu" else ROWS
+    for start in range(0, len(rows), at_once):
+        some = rows[start : start + at_once]
         sums[[row.place for row in some]] = ending_losses(model, some, cache, runtime)
     return sums.view(len(group), 4)
 
