@@ -230,11 +230,12 @@ def test_a_context_is_computed_once_and_only_endings_reach_the_head(real, monkey
     assert len(read) < len(items)  # many at once: one by one there would be four an item
 
 
-def test_groups_hold_every_item_once_and_contexts_of_like_length():
+@pytest.mark.parametrize(("count", "longest"), [(1000, 20), (100, 60)])
+def test_groups_hold_every_item_once_and_contexts_of_like_length(count, longest):
     draw = random.Random(1)
-    items = [Spelt([0] * draw.randint(1, 20), [], False) for _ in range(1000)]
+    items = [Spelt([0] * draw.randint(1, longest), [], False) for _ in range(count)]
     found = module.groups(items)
-    assert sorted(i for group in found for i in group) == list(range(1000))
+    assert sorted(i for group in found for i in group) == list(range(count))
     for group in found:
         lengths = [len(items[i].context) for i in group]
         assert max(lengths) - min(lengths) <= module.SPREAD
