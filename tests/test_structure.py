@@ -17,7 +17,8 @@ CORE = Path(train.__file__).parent
 PACKAGE = CORE.parent
 # The chain: a module imports only what stands before it.
 ORDER = (
-    "config tokenizer data model modern optim runtime checkpoint evaluate generate hub train"
+    "config tokenizer data model modern optim runtime checkpoint evaluate hellaswag generate hub"
+    " train"
 ).split()
 MODULES = sorted(path.stem for path in CORE.glob("*.py") if path.stem != "__init__")
 OUTSIDE = {"torch", "numpy", "tiktoken", "safetensors"}

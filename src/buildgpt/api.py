@@ -4,14 +4,14 @@ import dataclasses
 import difflib
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from .core import Core, load_core
-from .datasets import text
+from .datasets import download, text
 from .datasets.download import local_folder
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -76,6 +76,24 @@ class Loaded:
         device = str(device_for(self.core, self.recipe))
         config = dataclasses.replace(self.recipe.runtime, device=device)
         return self.core.runtime.start_runtime(config)
+
+    def hellaswag(
+        self,
+        file: str | Path = "",
+        limit: int = 0,
+        progress: Callable[[int, int], object] = lambda done, items: None,
+    ) -> Any:
+        """HellaSwag on a file of items, or the recipe's, downloaded if it is not there.
+
+        Returns acc, acc_norm, items, cut. Raises UserError for a tokenizer that cannot spell them.
+        """
+        core = self.core
+        path = Path(file or self.recipe.data.hellaswag)
+        if not file and not path.exists():
+            path = download.provide_hellaswag(core)
+        items = core.hellaswag.read_hellaswag(path, limit)
+        runtime = core.runtime.start_runtime(self.recipe.runtime)
+        return core.hellaswag.hellaswag(self.decoder, self.tokenizer, items, runtime, progress)
 
 
 def load(

@@ -183,13 +183,26 @@ def sample(
 def evaluate(
     run: RunName,
     data: Annotated[str, typer.Option(help="A folder of shards; the run's own otherwise.")] = "",
+    hellaswag: Annotated[bool, typer.Option("--hellaswag", help="HellaSwag instead.")] = False,
+    limit: Annotated[int, typer.Option(help="HellaSwag's first items only; 0: all.")] = 0,
+    file: Annotated[str, typer.Option(help="HellaSwag's items; downloaded otherwise.")] = "",
     step: Step = None,
     runs: Runs = api.RUNS,
     as_json: Json = False,
 ) -> None:
-    """Measure a run's loss on the validation split."""
+    """Measure a run's loss on the validation split, or HellaSwag.
+
+    RUN may also be a Hugging Face folder or hf:owner/name.
+    """
     core = load_core()
+    if hellaswag and data:
+        raise core.config.UsageError("--data is for the loss; HellaSwag's items come by --file")
+    if not hellaswag and (limit or file):
+        raise core.config.UsageError("--limit and --file are HellaSwag's; add --hellaswag")
     model = api.load(run, step, runs, core)
+    if hellaswag:
+        measure_hellaswag(model, file, limit, as_json)
+        return
     result = model.evaluate(data)
     if as_json:
         known = core.train.known
@@ -204,6 +217,14 @@ def evaluate(
             f"validation loss {result.loss:.4f} nats a token, {result.bits_per_byte:.4f} bits a"
             f" byte, over {result.tokens:,} tokens ({model.source}, step {model.step:,})"
         )
+
+
+def measure_hellaswag(model: api.Loaded, file: str, limit: int, as_json: bool) -> None:
+    """Measure and show, with a bar on a terminal meanwhile."""
+    from .reproduce import hellaswag
+
+    facts = hellaswag.measure(model, file, limit)
+    print(json.dumps(facts) if as_json else hellaswag.describe(facts))
 
 
 @app.command()

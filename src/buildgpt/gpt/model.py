@@ -67,6 +67,14 @@ class Cache:
         self.length = new.stop
         return self.keys[:, :, : self.length], self.values[:, :, : self.length]
 
+    def select(self, rows: Tensor, room: int) -> "Cache":
+        """A new cache, its row i a copy of row rows[i] here, with room for so many more tokens."""
+        chosen = Cache(self.length + room)
+        if self.length:
+            seen = slice(self.length)
+            chosen.extend(self.keys[rows, :, seen], self.values[rows, :, seen])
+        return chosen
+
 
 class Attention(nn.Module):
     """Many heads of causal attention side by side: tokens look at earlier tokens."""
@@ -182,9 +190,10 @@ class GPT(nn.Module):
         """
         return F.linear(hidden, self.token_embedding.weight)[..., : self.config.vocab_size]
 
-    def new_cache(self) -> list[Cache]:
-        """An empty cache, one part a layer."""
-        return [Cache(self.config.context) for _ in self.blocks]
+    def new_cache(self, room: int | None = None) -> list[Cache]:
+        """An empty cache, one part a layer, for `room` tokens; for a whole context otherwise."""
+        room = self.config.context if room is None else room
+        return [Cache(room) for _ in self.blocks]
 
     def parameter_count(self) -> int:
         """Parameters with the true vocabulary; the tied head counts once."""
