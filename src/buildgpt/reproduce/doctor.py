@@ -77,16 +77,25 @@ def memory() -> dict[str, str]:
     """The memory that is free, on the GPU where there is one."""
     import torch
 
+    place, amounts = "GPU memory" if torch.cuda.is_available() else "memory", memory_amounts()
+    if amounts is None:
+        return check(place, "unknown on this system")
+    free, total = (amount / 1e9 for amount in amounts)
+    little = f"close other programs; the demo wants {MEMORY_GB} GB" if total < MEMORY_GB else ""
+    return check(place, f"{free:.1f} of {total:.1f} GB free", little)
+
+
+def memory_amounts() -> tuple[int, int] | None:
+    """Bytes that are free and bytes in all, of the GPU where there is one; None if unknown."""
+    import torch
+
     if torch.cuda.is_available():
-        free, total = (amount / 1e9 for amount in torch.cuda.mem_get_info())
-        return check("GPU memory", f"{free:.1f} of {total:.1f} GB free")
+        return torch.cuda.mem_get_info()
     names = getattr(os, "sysconf_names", {})
     if "SC_AVPHYS_PAGES" not in names:
-        return check("memory", "unknown on this system")
+        return None
     page = os.sysconf("SC_PAGE_SIZE")
-    free, total = (os.sysconf(n) * page / 1e9 for n in ("SC_AVPHYS_PAGES", "SC_PHYS_PAGES"))
-    little = f"close other programs; the demo wants {MEMORY_GB} GB" if total < MEMORY_GB else ""
-    return check("memory", f"{free:.1f} of {total:.1f} GB free", little)
+    return os.sysconf("SC_AVPHYS_PAGES") * page, os.sysconf("SC_PHYS_PAGES") * page
 
 
 def disk() -> dict[str, str]:

@@ -1,18 +1,13 @@
 """What a recipe needs, before a cent is spent: memory, micro-batch, time, bill, disk.
 
 Everything follows from the recipe and gpus.toml by arithmetic; nothing is downloaded, no GPU is
-needed. Shapes: B micro-batch, T context, n = B T tokens, C width, L layers, H heads, V vocabulary,
-W the vocabulary widened to a multiple of 128, N parameters (with W), R ranks, and s bytes a value
-in the dtype of products: 2 for bf16 and fp16, 4 for fp32.
+needed. Only `measure` trains, some steps here.
 """
 
-import dataclasses
 import difflib
-import inspect
 import shlex
 import shutil
-from dataclasses import dataclass
-from functools import lru_cache
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +16,27 @@ from rich.table import Table
 from rich.text import Text
 
 from buildgpt import api
-from buildgpt.core import Core, load_core
-from buildgpt.datasets import text
+from buildgpt.core import Core
 
 from .arithmetic import flops_per_token, load_gpus
+from .measure import measure, measured_words
+from .memory import (
+    FP32,
+    count,
+    largest_micro_batch,
+    memory,
+    sequences_per_step,
+    value_bytes,
+    with_vocabulary,
+)
 
 LADDER_GB = (6, 8, 12, 16, 24, 40, 80, 141)
 GB = 1e9
-FP32 = 4  # bytes of a weight, a gradient, each of AdamW's two moments, a value of the norms
 # Evaluation has the forward pass alone, a third of a training step's FLOPs.
 EVALUATION_SHARE = 1 / 3
 # AdamW reads weight, gradient and two moments and writes three of them, 4 bytes each.
 UPDATE_BYTES = 28
+SMALL_MODEL = 50_000_000  # parameters; a smaller one leaves a GPU waiting for its next kernel
 
 
 def plan(
@@ -42,53 +46,37 @@ def plan(
     gpu: str = "",
     gpus: int = 1,
     prices: Path | None = None,
+    measured: bool = False,
     program: str = "buildgpt",
 ) -> dict[str, Any]:
     """The plan of a recipe on one kind of GPU, or, without `gpu`, on all that gpus.toml knows.
 
-    Holds the keys of `outline`, and those of `choose` at the top or, for all, a list `choices` of
-    them. Raises UsageError for a GPU that is not known, or a number of them that does not divide
-    the sequences of a step.
+    Holds the keys of `outline`, and those of `choose` at the top or, for all, in a list `choices`;
+    `measured` adds what `measure` gives. Raises UsageError for a GPU that is not known, or a
+    number of them that does not divide the sequences of a step.
     """
     recipe = with_vocabulary(core, core.config.load_recipe(api.find_recipe(core, name), settings))
     check_ranks(core, recipe, gpus)
     known = load_gpus(prices)
     assumed = known.pop("assumed")
-    result = outline(core, recipe, gpus, assumed) | {"recipe": name}
-    if not gpu:
-        rows = [choose(core, recipe, key, known[key], assumed, gpus) for key in known]
-        return result | {"choices": rows}
-    if gpu not in known:
+    check_gpu(core, gpu, known)
+    result = {"recipe": name} | outline(core, recipe, gpus, assumed["memory_share"])
+    rows = [choose(core, recipe, k, assumed | known[k], gpus) for k in ([gpu] if gpu else known)]
+    if gpu:
+        result |= rows[0] | {"command": command(recipe, name, settings, rows[0], program)}
+    else:
+        result["choices"] = rows
+    return result | ({"measured": measure(core, recipe, gpus)} if measured else {})
+
+
+def check_gpu(core: Core, gpu: str, known: dict[str, Any]) -> None:
+    """UsageError for a GPU that gpus.toml does not know; names the nearest and all."""
+    if gpu and gpu not in known:
         nearest = difflib.get_close_matches(gpu, known, n=1, cutoff=0.0)[0]
         raise core.config.UsageError(
             f"--gpu {gpu} is not known; the nearest is '{nearest}', of: {', '.join(known)};"
             " describe your own in a file for --prices"
         )
-    row = choose(core, recipe, gpu, known[gpu], assumed, gpus)
-    return result | row | {"commands": commands(recipe, name, settings, row, program)}
-
-
-def with_vocabulary(core: Core, recipe: Any) -> Any:
-    """The recipe with its true vocabulary: its own, its data's, its tokenizer's, Shakespeare's."""
-    size = recipe.model.vocab_size or vocabulary(core, recipe.data)
-    return dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, vocab_size=size))
-
-
-def vocabulary(core: Core, data: Any) -> int:
-    """How many ids the data's tokenizer has, as far as this can be known without the data."""
-    folder = Path(data.path)
-    manifest = core.data.read_manifest(folder) if data.path else None
-    if manifest:
-        return core.tokenizer.build_tokenizer(manifest["tokenizer"]).vocab_size
-    if data.tokenizer:
-        return core.tokenizer.build_tokenizer({"kind": data.tokenizer}).vocab_size
-    if folder.name == text.SHAKESPEARE.name.partition(".")[0]:
-        texts = (document.content for document in text.shakespeare())
-        return core.tokenizer.CharTokenizer("".join(texts)).vocab_size
-    raise core.config.UsageError(
-        f"the recipe names no tokenizer and there is no data in {data.path or 'data.path'!r} to"
-        " tell how large the vocabulary is; add --set model.vocab_size=50257, say"
-    )
 
 
 def check_ranks(core: Core, recipe: Any, ranks: int) -> None:
@@ -98,344 +86,19 @@ def check_ranks(core: Core, recipe: Any, ranks: int) -> None:
     if sequences % ranks == 0:
         return
     divisors = [d for d in range(1, sequences + 1) if sequences % d == 0]
-    below = max(d for d in divisors if d < ranks)
-    above = min((d for d in divisors if d > ranks), default=below)
-    nearest = str(below) if above == below else f"{below} and {above}"
+    below = [d for d in divisors if d < ranks][-1:]
+    above = [d for d in divisors if d > ranks][:1]
     raise core.config.UsageError(
         f"{ranks} GPUs do not divide the {sequences:,} sequences of a step; the nearest that do:"
-        f" {nearest}"
+        f" {' and '.join(map(str, below + above))}"
     )
 
 
-def sequences_per_step(recipe: Any) -> int:
-    """All ranks together."""
-    return recipe.train.tokens_per_step // recipe.model.context
+# What does not depend on the GPU.
 
 
-# Memory.
-
-
-@dataclass(frozen=True)
-class Parameters:
-    """How many parameters the model has, and how many it holds with its padded vocabulary."""
-
-    true: int
-    held: int  # N
-    products: int  # of which autocast makes narrow copies
-    block: int
-    root: int  # outside of the blocks
-    embedding: int
-    widened: int  # W
-
-
-@lru_cache
-def count(core: Core, model: Any) -> Parameters:
-    """Build the model without any memory for it, and count."""
-    import torch
-
-    with torch.device("meta"):
-        gpt = core.model.GPT(model)
-    held = sum(p.numel() for p in gpt.parameters())
-    linear = [m for m in gpt.modules() if isinstance(m, torch.nn.Linear)]
-    embedding = gpt.token_embedding.weight.numel()
-    products = sum(p.numel() for m in linear for p in m.parameters()) + embedding
-    block = sum(p.numel() for p in gpt.blocks[0].parameters())
-    root, widened = held - block * model.layers, gpt.token_embedding.num_embeddings
-    return Parameters(gpt.parameter_count(), held, products, block, root, embedding, widened)
-
-
-@dataclass(frozen=True)
-class Case:
-    """A training step of which the memory is asked for."""
-
-    core: Core
-    recipe: Any
-    parameters: Parameters
-    size: int  # s: bytes a value in matrix products
-    micro_batch: int
-    ranks: int
-    device: str
-
-    @property
-    def tokens(self) -> int:
-        """n: of a micro-batch."""
-        return self.micro_batch * self.recipe.model.context
-
-    @property
-    def shards(self) -> bool:
-        """Whether each rank holds a part of the weights only."""
-        return self.recipe.runtime.parallel == "fsdp" and self.ranks > 1
-
-    @property
-    def accumulates(self) -> bool:
-        """Whether there are several micro-steps in a step."""
-        return sequences_per_step(self.recipe) > self.micro_batch * self.ranks
-
-    @property
-    def compiles_logits(self) -> bool:
-        """Whether torch.compile has the loss: by default on a GPU; with FSDP only the blocks."""
-        wish = self.recipe.runtime.compile
-        return (wish == "on" or (wish == "auto" and self.device == "cuda")) and not self.shards
-
-
-def memory(
-    recipe: Any, micro_batch: int, ranks: int, device: str = "cuda", core: Core | None = None
-) -> dict[str, int]:
-    """Bytes that torch allocates on each rank at the peak of a training step, by part.
-
-    Derived from what the core's model does in eager mode, and for logits from what torch.compile
-    makes of it where the recipe compiles. `device` is "cuda" or "cpu". Left out: the CUDA context,
-    the work space of libraries, gaps between blocks of memory, and dropout's masks (it is 0 in
-    every bundled recipe).
-    """
-    core = core or load_core()
-    recipe = with_vocabulary(core, recipe)
-    parameters, size = count(core, recipe.model), value_bytes(core, recipe, device)
-    case = Case(core, recipe, parameters, size, micro_batch, ranks, device)
-    held = FP32 * parameters.held // (ranks if case.shards else 1)
-    parts = {"weights": held, "gradients": held, "optimizer": 2 * held, "casts": casts(case)}
-    parts |= {"exchange": exchange(case), "activations": activations(case), "logits": logits(case)}
-    spare = parts["activations"] + parts["logits"]  # free again when the validation loss is taken
-    return parts | {"evaluation": max(0, evaluation(case) - spare)}
-
-
-def value_bytes(core: Core, recipe: Any, device: str) -> int:
-    """s: bytes a value in matrix products; "auto" is narrow on every GPU with tensor cores."""
-    import torch
-
-    dtype = recipe.runtime.dtype
-    if dtype == "auto":
-        dtype = "bf16" if device == "cuda" else core.runtime.best_dtype(torch.device(device))
-    return FP32 if dtype == "fp32" else 2
-
-
-def casts(case: Case) -> int:
-    """The narrow copies of weights that autocast makes in a micro-step.
-
-    The backward pass needs them, so all stay. With FSDP the blocks arrive narrow, and only the
-    head, which is the embedding, is copied.
-    """
-    if case.size == FP32:
-        return 0
-    return case.size * (case.parameters.embedding if case.shards else case.parameters.products)
-
-
-def exchange(case: Case) -> int:
-    """What being one of several ranks adds.
-
-    DDP sums gradients in buckets as large as all of them. Gradients are views into those, unless
-    there were micro-steps before the last, which add up in tensors of their own: then both are
-    there. FSDP gathers the root in fp32 and keeps it; it gathers blocks in the dtype of products,
-    the next one ahead; it sums a block's gradients in fp32, one while the next is being filled.
-    Micro-steps before the last add up whole gradients, not parts.
-    """
-    parameters = case.parameters
-    if case.ranks == 1:
-        return 0
-    if not case.shards:
-        return FP32 * parameters.held if case.accumulates else 0
-    gathered = FP32 * parameters.root + 2 * case.size * parameters.block
-    summed = 2 * FP32 * parameters.block
-    whole = parameters.held if case.accumulates else parameters.root
-    return gathered + summed + FP32 * whole
-
-
-def activations(case: Case) -> int:
-    """What the forward pass keeps for the backward pass, logits apart.
-
-    A token in a block keeps in fp32 the residual stream before each of the two norms (8 C bytes),
-    and a mean and a deviation for each (16). In the dtype of products it keeps what both norms put
-    out (2 C values), queries, keys and values (3 C), what attention puts out (C), and the MLP's
-    inner layer before and after the GELU (4 C each): 14 s C bytes. What is only added to the
-    stream is not kept. Attention: the fused kernel keeps one fp32 number a head; written out, as
-    on a CPU for short contexts, its weights, H T values.
-
-    Besides: the last norm's input, two numbers and output, ids and targets (8 bytes each), and
-    the positions (8).
-    """
-    model, size = case.recipe.model, case.size
-    by_hand = case.device == "cpu" and 1 < model.context <= case.core.model.SHORT
-    attention = size * model.heads * model.context if by_hand else FP32 * model.heads
-    block = 8 * model.width + 16 + 14 * size * model.width + attention
-    ends = 4 * model.width + 8 + size * model.width + 16
-    return case.tokens * (model.layers * block + ends) + 8 * model.context
-
-
-def logits(case: Case) -> int:
-    """Logits, loss and their gradients at the worst moment, which is early in the backward pass.
-
-    Eager: the loss is taken in fp32. There are the log-probabilities, kept from the forward pass,
-    their gradient and the logits' own: 12 V bytes a token. Compiled, one kernel goes from the
-    logits, kept, to their gradients, both of s W bytes.
-    """
-    if case.compiles_logits:
-        return case.tokens * 2 * case.size * case.parameters.widened
-    return case.tokens * 3 * FP32 * case.recipe.model.vocab_size
-
-
-def evaluation(case: Case) -> int:
-    """The validation loss, between steps: nothing is kept, but many windows go at once.
-
-    There are their logits, these in fp32 if they were narrow, and their log-probabilities. With
-    FSDP every rank puts the whole model together as well.
-    """
-    parameters, model = case.parameters, case.recipe.model
-    batch = inspect.signature(case.core.evaluate.evaluate).parameters["batch"].default
-    copies = 2 if case.size < FP32 else 1
-    value = case.size * parameters.widened + copies * FP32 * model.vocab_size
-    whole = FP32 * parameters.held + case.size * parameters.products if case.shards else 0
-    return batch * model.context * value + whole
-
-
-def largest_micro_batch(
-    core: Core, recipe: Any, ranks: int, capacity: float
-) -> tuple[int, dict[str, int]]:
-    """The largest micro-batch within so many bytes that leaves tokens per step as they are.
-
-    It divides a rank's sequences of a step. (0, the memory of one sequence) if nothing fits.
-    """
-    mine = sequences_per_step(recipe) // ranks
-    for size in range(mine, 0, -1):
-        if mine % size == 0:
-            parts = memory(recipe, size, ranks, core=core)
-            if sum(parts.values()) <= capacity:
-                return size, parts
-    return 0, memory(recipe, 1, ranks, core=core)
-
-
-# Time and bill.
-
-
-def choose(
-    core: Core, recipe: Any, key: str, gpu: dict[str, Any], assumed: dict[str, float], ranks: int
-) -> dict[str, Any]:
-    """What the recipe comes to on so many GPUs of a kind.
-
-    Holds: gpu, name, gpus, card_gb, fits, micro_batch, memory_gb and parts on each, tokens_per_second
-    of all, basis, hours, dollars and spot_dollars (None where there is no price), price, advice.
-    """
-    capacity = gpu["memory_gb"] * GB * assumed["memory_share"]
-    micro_batch, parts = largest_micro_batch(core, recipe, ranks, capacity)
-    speed, basis = throughput(core, recipe, gpu, assumed, ranks, max(micro_batch, 1))
-    hours = work(recipe) / speed / 3600
-    price = gpu.get("price", {})
-    dollars, spot = (
-        hours * ranks * price[kind] if kind in price else None for kind in ("on_demand", "spot")
-    )
-    advice = "" if micro_batch else smallest_change(core, recipe, ranks, capacity)
-    return {
-        "gpu": key,
-        "name": gpu["name"],
-        "gpus": ranks,
-        "card_gb": gpu["memory_gb"],
-        "fits": micro_batch > 0,
-        "micro_batch": micro_batch,
-        "memory_gb": round(sum(parts.values()) / GB, 2),
-        "memory": in_gb(parts),
-        "tokens_per_second": round(speed),
-        "basis": basis,
-        "hours": round(hours, 3),
-        "dollars": dollars if dollars is None else round(dollars, 2),
-        "spot_dollars": spot if spot is None else round(spot, 2),
-        "price": price,
-        "advice": advice,
-    }
-
-
-def work(recipe: Any) -> float:
-    """Tokens to train on, and those of the validation losses at their share."""
-    train = recipe.train
-    evaluations = 1 + (train.steps // train.eval_every if train.eval_every else 0)
-    scored = evaluations * recipe.data.val_tokens
-    return train.steps * train.tokens_per_step + EVALUATION_SHARE * scored
-
-
-def throughput(
-    core: Core,
-    recipe: Any,
-    gpu: dict[str, Any],
-    assumed: dict[str, float],
-    ranks: int,
-    micro_batch: int,
-) -> tuple[float, str]:
-    """Tokens a second of all GPUs together, and in words where the figure comes from.
-
-    Measured figures are of each GPU among eight; they are multiplied by the number of GPUs.
-    """
-    for row in gpu.get("measured", []):
-        if is_size(core, recipe.model, row["model"]):
-            each = row["tokens_per_second"]
-            return each * ranks, f"measured: {row['source']}, {row['date']}"
-    seconds = step_seconds(core, recipe, gpu, assumed, ranks, micro_batch)
-    share = f"estimated: {assumed['utilisation']:.0%} of the peak"
-    links = f", links at {assumed['link_utilisation']:.0%}" if ranks > 1 else ""
-    return recipe.train.tokens_per_step / seconds, share + links
-
-
-def is_size(core: Core, model: Any, name: str) -> bool:
-    """Whether a model has the shape of one of GPT-2's sizes, with its context."""
-    shape = {key: getattr(model, key) for key in ("layers", "heads", "width")}
-    return shape == core.config.SIZES.get(name) and model.context == 1024
-
-
-def step_seconds(
-    core: Core,
-    recipe: Any,
-    gpu: dict[str, Any],
-    assumed: dict[str, float],
-    ranks: int,
-    micro_batch: int,
-) -> float:
-    """Estimated: products at a share of the peak, then the update, then the exchange of gradients.
-
-    A ring sends 2 (R - 1) / R of the gradients' bytes over each link. FSDP sends (R - 1) / R of
-    them, and as often as there are micro-steps the weights, for the forward and backward pass.
-    """
-    parameters, peaks = count(core, recipe.model), gpu["peak_tflops"]
-    wish = recipe.runtime.dtype
-    dtype = "bf16" if wish in ("auto", "bf16") and "bf16" in peaks else "fp16"
-    peak = peaks["fp32" if wish == "fp32" else dtype] * 1e12
-    flops = flops_per_token(recipe.model) * recipe.train.tokens_per_step
-    products = flops / ranks / (peak * assumed["utilisation"])
-    sharded = recipe.runtime.parallel == "fsdp" and ranks > 1
-    update = UPDATE_BYTES * parameters.held / (ranks if sharded else 1)
-    sent = 2 * FP32 * parameters.held
-    if sharded:
-        micro_steps = sequences_per_step(recipe) // (micro_batch * ranks)
-        sent = (FP32 + 2 * value_bytes(core, recipe, "cuda") * micro_steps) * parameters.held
-    link = gpu["link_gb_s"] * assumed["link_utilisation"] * GB
-    exchanged = sent * (ranks - 1) / ranks / link
-    return products + update / (gpu["bandwidth_gb_s"] * GB) + exchanged
-
-
-def smallest_change(core: Core, recipe: Any, ranks: int, capacity: float) -> str:
-    """The first of a few changes, small ones first, with which a sequence fits; in words to type."""
-    for change, ranks_then in changes(core, recipe, ranks):
-        try:
-            changed = core.config.build_recipe(dataclasses.asdict(recipe), "", change)
-        except core.config.UsageError:
-            continue  # the shorter context, say, does not go into tokens_per_step
-        if largest_micro_batch(core, changed, ranks_then, capacity)[0]:
-            more = [f"--gpus {ranks_then}"] if ranks_then != ranks else []
-            return " ".join([*more, *(f"--set {setting}" for setting in change)])
-    return ""
-
-
-def changes(core: Core, recipe: Any, ranks: int) -> list[tuple[list[str], int]]:
-    """Settings and a number of GPUs that need less memory: shards, then context, then size."""
-    sequences, model = sequences_per_step(recipe), recipe.model
-    more = [r for r in (2, 4, 8) if r >= ranks and sequences % r == 0]
-    found = [(["runtime.parallel=fsdp"], r) for r in more]
-    found += [([f"model.context={model.context // d}"], ranks) for d in (2, 4, 8)]
-    sizes = [(n, s) for n, s in core.config.SIZES.items() if s["width"] < model.width]
-    return found + [([f"model.size={name}"], ranks) for name, _ in reversed(sizes)]
-
-
-# All together.
-
-
-def outline(core: Core, recipe: Any, ranks: int, assumed: dict[str, float]) -> dict[str, Any]:
-    """What does not depend on the GPU: parameters, FLOPs, tokens, disk, and what fits where."""
+def outline(core: Core, recipe: Any, ranks: int, share: float) -> dict[str, Any]:
+    """Parameters, FLOPs, tokens, disk, and what fits into how much memory."""
     train, flops = recipe.train, flops_per_token(recipe.model)
     tokens = train.steps * train.tokens_per_step
     return {
@@ -447,7 +110,8 @@ def outline(core: Core, recipe: Any, ranks: int, assumed: dict[str, float]) -> d
         "tokens_per_step": train.tokens_per_step,
         "gpus": ranks,
         "disk_gb": in_gb(disk(core, recipe)),
-        "ladder": ladder(core, recipe, ranks, assumed["memory_share"]),
+        "disk_free_gb": round(shutil.disk_usage(Path.cwd()).free / GB, 1),
+        "ladder": [ladder_row(core, recipe, ranks, card, share) for card in LADDER_GB],
     }
 
 
@@ -463,14 +127,11 @@ def disk(core: Core, recipe: Any) -> dict[str, int]:
     return {"data": here or 2 * tokens, "checkpoints": one * (train.keep_checkpoints + 1)}
 
 
-def ladder(core: Core, recipe: Any, ranks: int, share: float) -> list[dict[str, Any]]:
-    """For each usual amount of memory the largest micro-batch, 0 if nothing fits."""
-    rows = []
-    for card in LADDER_GB:
-        micro_batch, parts = largest_micro_batch(core, recipe, ranks, card * GB * share)
-        need = round(sum(parts.values()) / GB, 2)
-        rows.append({"card_gb": card, "micro_batch": micro_batch, "memory_gb": need})
-    return rows
+def ladder_row(core: Core, recipe: Any, ranks: int, card: int, share: float) -> dict[str, Any]:
+    """The largest micro-batch for cards of so many GB, 0 if none, and what it (or 1) takes."""
+    micro_batch = largest_micro_batch(core, recipe, ranks, card * GB * share)
+    need = sum(memory(recipe, micro_batch or 1, ranks, core=core).values())
+    return {"card_gb": card, "micro_batch": micro_batch, "memory_gb": round(need / GB, 3)}
 
 
 def in_gb(parts: dict[str, int]) -> dict[str, float]:
@@ -478,14 +139,287 @@ def in_gb(parts: dict[str, int]) -> dict[str, float]:
     return {name: round(value / GB, 3) for name, value in parts.items()}
 
 
-def commands(
-    recipe: Any, name: str, settings: list[str], row: dict[str, Any], program: str
-) -> list[str]:
-    """The exact words that train it so."""
-    settings = list(settings)
+# What does: time and bill.
+
+
+def choose(core: Core, recipe: Any, key: str, gpu: dict[str, Any], ranks: int) -> dict[str, Any]:
+    """What the recipe comes to on so many GPUs of a kind.
+
+    Holds: gpu, name, gpus, card_gb, fits, micro_batch, memory_gb and memory by part on each
+    (of a micro-batch of 1 if nothing fits), advice; tokens_per_second of all, basis, hours,
+    dollars, spot_dollars, all None if nothing fits, the last two also without a price; price.
+    """
+    micro_batch = fitting(core, recipe, gpu, ranks)
+    parts = in_gb(memory(recipe, micro_batch or 1, ranks, core=core))
+    row: dict[str, Any] = {"gpu": key, "name": gpu["name"], "gpus": ranks}
+    row |= {"card_gb": gpu["memory_gb"], "fits": micro_batch > 0, "micro_batch": micro_batch}
+    row |= {"memory_gb": round(sum(parts.values()), 3), "memory": parts}
+    row["advice"] = "" if micro_batch else smallest_change(core, recipe, gpu, ranks)
+    unknown = dict.fromkeys(("tokens_per_second", "basis", "hours", "dollars", "spot_dollars"))
+    return row | (cost(core, recipe, gpu, ranks, micro_batch) if micro_batch else unknown)
+
+
+def fitting(core: Core, recipe: Any, gpu: dict[str, Any], ranks: int) -> int:
+    """The largest micro-batch that fits on each of these GPUs, 0 if none does."""
+    if shards(recipe, ranks) and product_dtype(recipe, gpu) == "fp16":
+        return 0  # the core's FSDP scales no losses
+    return largest_micro_batch(core, recipe, ranks, gpu["memory_gb"] * GB * gpu["memory_share"])
+
+
+def shards(recipe: Any, ranks: int) -> bool:
+    """Whether each rank holds a part of the weights only."""
+    return recipe.runtime.parallel == "fsdp" and ranks > 1
+
+
+def product_dtype(recipe: Any, gpu: dict[str, Any]) -> str:
+    """The dtype of matrix products on this GPU: the wished one, fp16 where it lacks bf16."""
+    wish = recipe.runtime.dtype.replace("auto", "bf16")
+    return wish if wish in gpu["peak_tflops"] else "fp16"
+
+
+def cost(
+    core: Core, recipe: Any, gpu: dict[str, Any], ranks: int, micro_batch: int
+) -> dict[str, Any]:
+    """Speed, time and bill, with where they come from."""
+    speed, basis = throughput(core, recipe, gpu, ranks, micro_batch)
+    hours, price = work(recipe) / speed / 3600, gpu.get("price", {})
+    dollars, spot = (
+        round(hours * ranks * price[kind], 2) if kind in price else None
+        for kind in ("on_demand", "spot")
+    )
+    found = {"tokens_per_second": round(speed), "basis": basis, "hours": round(hours, 4)}
+    return found | {"dollars": dollars, "spot_dollars": spot, "price": price}
+
+
+def work(recipe: Any) -> float:
+    """Tokens to train on, and those of the validation losses at their share."""
+    train = recipe.train
+    evaluations = 1 + (train.steps // train.eval_every if train.eval_every else 0)
+    scored = evaluations * recipe.data.val_tokens
+    return train.steps * train.tokens_per_step + EVALUATION_SHARE * scored
+
+
+def throughput(
+    core: Core, recipe: Any, gpu: dict[str, Any], ranks: int, micro_batch: int
+) -> tuple[float, str]:
+    """Tokens a second of all GPUs together, and in words where the figure comes from.
+
+    Measured figures are of each GPU; they are multiplied by the number of GPUs.
+    """
+    for row in gpu.get("measured", []):
+        if is_size(core, recipe.model, row["model"]):
+            who = f"measured with {row['by']} on each of {row['gpus']}"
+            return row["tokens_per_second"] * ranks, f"{who}, {row['date']}: {row['source']}"
+    seconds = step_seconds(core, recipe, gpu, ranks, micro_batch)
+    share = f"estimated: {gpu['utilisation']:.0%} of the peak"
+    links = f", links between GPUs at {gpu['link_utilisation']:.0%}" if ranks > 1 else ""
+    return recipe.train.tokens_per_step / seconds, share + links
+
+
+def is_size(core: Core, model: Any, name: str) -> bool:
+    """Whether a model has the shape of one of GPT-2's sizes, with its context."""
+    shape = {key: getattr(model, key) for key in ("layers", "heads", "width")}
+    return shape == core.config.SIZES.get(name) and model.context == 1024
+
+
+def step_seconds(
+    core: Core, recipe: Any, gpu: dict[str, Any], ranks: int, micro_batch: int
+) -> float:
+    """Estimated: products at a share of the peak, then the update, then the exchange of gradients.
+
+    A ring sends 2 (R - 1) / R of the gradients' bytes over each link. FSDP sends (R - 1) / R of
+    them, and as often as there are micro-steps the weights, for the forward and backward pass.
+    """
+    held, sharded = count(core, recipe.model).held, shards(recipe, ranks)
+    peak = gpu["peak_tflops"][product_dtype(recipe, gpu)] * 1e12 * gpu["utilisation"]
+    flops = flops_per_token(recipe.model) * recipe.train.tokens_per_step / ranks
+    update = UPDATE_BYTES * held / (ranks if sharded else 1)
+    micro_steps = sequences_per_step(recipe) // (micro_batch * ranks)
+    gathered = 2 * value_bytes(core, recipe, "cuda") * micro_steps
+    sent = (FP32 + gathered if sharded else 2 * FP32) * held * (ranks - 1) / ranks
+    link = gpu["link_gb_s"] * GB * gpu["link_utilisation"]
+    return flops / peak + update / (gpu["bandwidth_gb_s"] * GB) + sent / link
+
+
+def smallest_change(core: Core, recipe: Any, gpu: dict[str, Any], ranks: int) -> str:
+    """The first of a few changes, small ones first, that makes it fit, as words to type."""
+    tables = tomllib.loads(core.config.to_toml(recipe))
+    for change, ranks_then in changes(core, recipe, ranks):
+        try:
+            changed = core.config.build_recipe(tables, "", change)
+        except core.config.UsageError:
+            continue  # the shorter context, say, does not go into tokens_per_step
+        if fitting(core, changed, gpu, ranks_then):
+            more = [f"--gpus {ranks_then}"] if ranks_then != ranks else []
+            return " ".join([*more, *(f"--set {setting}" for setting in change)])
+    return ""
+
+
+def changes(core: Core, recipe: Any, ranks: int) -> list[tuple[list[str], int]]:
+    """Settings and a number of GPUs that need less: shards, fp32 shards, context, size."""
+    sequences, model = sequences_per_step(recipe), recipe.model
+    more = [r for r in (ranks, 2, 4, 8) if r >= max(ranks, 2) and sequences % r == 0]
+    found = [(["runtime.parallel=fsdp"], r) for r in more]
+    found += [(["runtime.parallel=fsdp", "runtime.dtype=fp32"], r) for r in more]
+    found += [([f"model.context={model.context // d}"], ranks) for d in (2, 4, 8)]
+    sizes = [(n, s) for n, s in core.config.SIZES.items() if s["width"] < model.width]
+    return found + [([f"model.size={name}"], ranks) for name, _ in reversed(sizes)]
+
+
+def command(recipe: Any, name: str, settings: list[str], row: dict[str, Any], program: str) -> str:
+    """The exact words that train it so; if nothing fits, those that plan it with the advice."""
     if row["fits"] and row["micro_batch"] != recipe.train.micro_batch:
         settings = [s for s in settings if not s.startswith("train.micro_batch=")]
-        settings.append(f"train.micro_batch={row['micro_batch']}")
+        settings = [*settings, f"train.micro_batch={row['micro_batch']}"]
     gpus = ["--gpus", str(row["gpus"])] if row["gpus"] > 1 else []
     words = [name, *gpus, *(word for setting in settings for word in ("--set", setting))]
-    return [f"{program} train {shlex.join(words)}"]
+    if row["fits"]:
+        return f"{program} train {shlex.join(words)}"
+    return f"{program} plan {shlex.join(words)} --gpu {row['gpu']} {row['advice']}".rstrip()
+
+
+# In words.
+
+
+def show(result: dict[str, Any], console: Console) -> None:
+    """The plan for people, at 80 columns."""
+    one = "gpu" in result
+    places = f"{result['gpus']} x {result['name']}" if one else f"{result['gpus']} GPU of each kind"
+    console.print(Text.assemble((result["recipe"], "bold"), f" on {places}\n"))
+    lines = Table.grid(padding=(0, 2, 0, 0))
+    lines.add_column(style="bold", no_wrap=True)
+    for name, words in (answers(result) if one else []) + the_run(result):
+        lines.add_row(name, Text(words))
+    console.print(lines, "")
+    if one:
+        both = Table.grid(padding=(0, 8, 0, 0))
+        both.add_row(memory_table(result), ladder_table(result))
+        console.print(both, f"\n{result['command']}", soft_wrap=True, highlight=False)
+    else:
+        console.print(choices_table(result), "")
+        for sentence in legend(result):
+            console.print(sentence, style="dim", highlight=False)
+
+
+def answers(result: dict[str, Any]) -> list[tuple[str, str]]:
+    """Fits? How long? How much?"""
+    need, card = size(result["memory_gb"]), f"the {result['card_gb']} GB"
+    if not result["fits"]:
+        advice = f"try {result['advice']}" if result["advice"] else "no small change would do"
+        return [("fits?", f"no: even a micro-batch of 1 takes {need} of {card}; {advice}")]
+    fits = f"yes: {need} of {card} on each, at train.micro_batch = {result['micro_batch']}"
+    time = f"{duration(result['hours'])} at {result['tokens_per_second']:,} tokens/s"
+    if result["parameters"] < SMALL_MODEL:
+        time += "; longer, as so small a model leaves a GPU idle: --measure"
+    return [("fits?", fits), ("time", f"{time}\n{result['basis']}"), ("bill", bill(result))]
+
+
+def bill(result: dict[str, Any]) -> str:
+    """What it costs, at which price, of when and from where."""
+    price = result["price"]
+    kinds = [("on demand", "on_demand", "dollars"), ("on spot", "spot", "spot_dollars")]
+    parts = [
+        f"${result[total]:,.2f} {words} at ${price[kind]:.2f} a GPU-hour"
+        for words, kind, total in kinds
+        if kind in price
+    ]
+    if not parts:
+        return "unknown: no price in gpus.toml; give one with --prices FILE"
+    source = f"{price.get('source', 'assumed')}, looked up {price.get('date', 'some time')}"
+    return "; ".join(parts) + f"\n{source}"
+
+
+def the_run(result: dict[str, Any]) -> list[tuple[str, str]]:
+    """Disk, model and tokens, which are the same on all GPUs; and what was measured."""
+    data, kept = (result["disk_gb"][part] for part in ("data", "checkpoints"))
+    free = size(result["disk_free_gb"])
+    little = "" if result["disk_free_gb"] > data + kept else ": too little"
+    disk = f"{size(data)} of data, {size(kept)} of checkpoints ({free} free here{little})"
+    model = f"{result['parameters']:,} parameters, {result['flops_per_token'] / 1e6:,.0f} MFLOP"
+    steps = f"{result['steps']:,} steps of {result['tokens_per_step']:,}"
+    flops = f"{result['flops']:.2e}".replace("e+", "e")
+    rows = [("disk", f"{size(data + kept)}: {disk}"), ("model", f"{model} a token")]
+    rows += [("run", f"{result['tokens']:,} tokens in {steps}: {flops} FLOP")]
+    if "measured" in result:
+        rows.append(("measured", measured_words(result["measured"])))
+    return rows
+
+
+def size(gigabytes: float) -> str:
+    """An amount of memory: '24.5 GB', '31 MB'."""
+    return f"{gigabytes:,.1f} GB" if gigabytes >= 1 else f"{1000 * gigabytes:.0f} MB"
+
+
+def duration(hours: float) -> str:
+    """Hours as seconds, minutes, hours or days, whichever is short to read."""
+    if hours < 0.05:
+        return f"{hours * 3600:.0f} seconds"
+    if hours < 1.5:
+        return f"{hours * 60:.0f} minutes"
+    return f"{hours:.1f} hours" if hours < 72 else f"{hours / 24:.1f} days"
+
+
+def dollars(amount: float | None) -> str:
+    """Whole dollars, with cents where it is little, "?" if unknown."""
+    if amount is None:
+        return "?"
+    return f"${amount:,.0f}" if amount >= 10 else f"${amount:.2f}"
+
+
+def memory_table(result: dict[str, Any]) -> Table:
+    """Where the memory goes."""
+    table = Table(box=None, padding=(0, 2, 0, 0), show_footer=True)
+    batch = result["micro_batch"] or 1
+    table.add_column(f"each GPU, batch {batch}", footer="all")
+    table.add_column("GB", justify="right", footer=f"{result['memory_gb']:.3f}")
+    for name, value in result["memory"].items():
+        if value:
+            table.add_row(name, f"{value:.3f}")
+    return table
+
+
+def ladder_table(result: dict[str, Any]) -> Table:
+    """What fits on smaller and larger cards."""
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for name in ("GPUs of", "largest micro-batch", "takes GB"):
+        table.add_column(name, justify="right")
+    for row in result["ladder"]:
+        batch = str(row["micro_batch"] or "none")
+        table.add_row(f"{row['card_gb']} GB", batch, f"{row['memory_gb']:.1f}")
+    return table
+
+
+def choices_table(result: dict[str, Any]) -> Table:
+    """One line a GPU."""
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for name in ("GPU", "batch", "GB", "tokens/s", "hours", "bill", "on spot"):
+        table.add_column(name, justify="left" if name == "GPU" else "right", no_wrap=True)
+    for row in result["choices"]:
+        batch, need = str(row["micro_batch"] or "none"), f"{row['memory_gb']:.1f}"
+        if not row["fits"]:
+            table.add_row(row["name"], batch, need, style="dim")
+            continue
+        star = "*" if row["basis"].startswith("measured") else " "
+        speed, hours = f"{row['tokens_per_second']:,}{star}", f"{row['hours']:,.1f}"
+        money = (dollars(row[key]) for key in ("dollars", "spot_dollars"))
+        table.add_row(row["name"], batch, need, speed, hours, *money)
+    return table
+
+
+def legend(result: dict[str, Any]) -> list[str]:
+    """What the table's columns are, and where its figures come from."""
+    rows = [row for row in result["choices"] if row["fits"]]
+    starred = any(row["basis"].startswith("measured") for row in rows)
+    guesses = {row["basis"] for row in rows if row["basis"].startswith("estimated")}
+    dates = sorted({row["price"]["date"] for row in rows if "date" in row["price"]})
+    sentences = [
+        "batch: the largest train.micro_batch that fits, with the same tokens per step."
+        " GB: what it takes on each GPU."
+    ]
+    sentences += [f"Without a star {guess}." for guess in sorted(guesses)]
+    sentences += ["*: measured by others, not with this program; see --gpu."] * starred
+    sentences += [f"Prices were looked up {' to '.join(sorted({dates[0], dates[-1]}))}."] * bool(
+        dates
+    )
+    names = ", ".join(row["gpu"] for row in result["choices"])
+    return [*sentences, f"One of them, with the sources: --gpu NAME, of {names}."]
