@@ -145,8 +145,8 @@ def in_gb(parts: dict[str, int]) -> dict[str, float]:
 def choose(core: Core, recipe: Any, key: str, gpu: dict[str, Any], ranks: int) -> dict[str, Any]:
     """What the recipe comes to on so many GPUs of a kind.
 
-    Holds: gpu, name, gpus, card_gb, fits, micro_batch, memory_gb and memory by part on each
-    (of a micro-batch of 1 if nothing fits), advice; tokens_per_second of all, basis, hours,
+    Holds: gpu, name, gpus, card_gb, usable_gb, fits, micro_batch, memory_gb and memory by part on
+    each (of a micro-batch of 1 if nothing fits), advice; tokens_per_second of all, basis, hours,
     dollars, spot_dollars, all None if nothing fits, the last two also without a price; price.
     """
     micro_batch = fitting(core, recipe, gpu, ranks)
@@ -156,6 +156,7 @@ def choose(core: Core, recipe: Any, key: str, gpu: dict[str, Any], ranks: int) -
     row |= {"memory_gb": round(sum(parts.values()), 3), "memory": parts}
     row["advice"] = "" if micro_batch else smallest_change(core, recipe, gpu, ranks)
     unknown = dict.fromkeys(("tokens_per_second", "basis", "hours", "dollars", "spot_dollars"))
+    row["usable_gb"] = round(gpu["memory_gb"] * gpu["memory_share"], 3)
     return row | (cost(core, recipe, gpu, ranks, micro_batch) if micro_batch else unknown)
 
 
@@ -211,7 +212,7 @@ def throughput(
             who = f"measured with {row['by']} on each of {row['gpus']}"
             return row["tokens_per_second"] * ranks, f"{who}, {row['date']}: {row['source']}"
     seconds = step_seconds(core, recipe, gpu, ranks, micro_batch)
-    share = f"estimated: {gpu['utilisation']:.0%} of the peak"
+    share = f"estimated from {gpu['utilisation']:.0%} of the peak"
     links = f", links between GPUs at {gpu['link_utilisation']:.0%}" if ranks > 1 else ""
     return recipe.train.tokens_per_step / seconds, share + links
 
@@ -284,7 +285,8 @@ def command(recipe: Any, name: str, settings: list[str], row: dict[str, Any], pr
 def show(result: dict[str, Any], console: Console) -> None:
     """The plan for people, at 80 columns."""
     one = "gpu" in result
-    places = f"{result['gpus']} x {result['name']}" if one else f"{result['gpus']} GPU of each kind"
+    many = "one GPU" if result["gpus"] == 1 else f"{result['gpus']} GPUs"
+    places = f"{result['gpus']} x {result['name']}" if one else f"{many} of each kind"
     console.print(Text.assemble((result["recipe"], "bold"), f" on {places}\n"))
     lines = Table.grid(padding=(0, 2, 0, 0))
     lines.add_column(style="bold", no_wrap=True)
@@ -303,11 +305,12 @@ def show(result: dict[str, Any], console: Console) -> None:
 
 def answers(result: dict[str, Any]) -> list[tuple[str, str]]:
     """Fits? How long? How much?"""
-    need, card = size(result["memory_gb"]), f"the {result['card_gb']} GB"
+    need = size(result["memory_gb"])
+    card = f"the {result['usable_gb']:.1f} GB usable of {result['card_gb']}"
     if not result["fits"]:
         advice = f"try {result['advice']}" if result["advice"] else "no small change would do"
-        return [("fits?", f"no: even a micro-batch of 1 takes {need} of {card}; {advice}")]
-    fits = f"yes: {need} of {card} on each, at train.micro_batch = {result['micro_batch']}"
+        return [("fits?", f"no: even a micro-batch of 1 takes {need}, more than {card}; {advice}")]
+    fits = f"yes: {need} of {card}, at train.micro_batch = {result['micro_batch']}"
     time = f"{duration(result['hours'])} at {result['tokens_per_second']:,} tokens/s"
     if result["parameters"] < SMALL_MODEL:
         time += "; longer, as so small a model leaves a GPU idle: --measure"
@@ -353,7 +356,7 @@ def size(gigabytes: float) -> str:
 def duration(hours: float) -> str:
     """Hours as seconds, minutes, hours or days, whichever is short to read."""
     if hours < 0.05:
-        return f"{hours * 3600:.0f} seconds"
+        return f"{hours * 3600:.0f} s"
     if hours < 1.5:
         return f"{hours * 60:.0f} minutes"
     return f"{hours:.1f} hours" if hours < 72 else f"{hours / 24:.1f} days"
@@ -416,7 +419,7 @@ def legend(result: dict[str, Any]) -> list[str]:
         "batch: the largest train.micro_batch that fits, with the same tokens per step."
         " GB: what it takes on each GPU."
     ]
-    sentences += [f"Without a star {guess}." for guess in sorted(guesses)]
+    sentences += [f"No star: {guess}." for guess in sorted(guesses)]
     sentences += ["*: measured by others, not with this program; see --gpu."] * starred
     sentences += [f"Prices were looked up {' to '.join(sorted({dates[0], dates[-1]}))}."] * bool(
         dates
