@@ -11,6 +11,7 @@ from typing import Any
 from buildgpt.core import load_core
 
 GPUS = Path(__file__).parent / "gpus.toml"
+ASSUMED = {"utilisation", "link_utilisation", "memory_share"}  # of every GPU
 # torch's names for what a recipe calls bf16, fp16 and fp32.
 SHORT_NAMES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
 
@@ -40,7 +41,11 @@ def flops_per_token(model: Any) -> float:
 def load_gpus(prices: Path | None = None) -> dict[str, Any]:
     """gpus.toml as a dict, with what the file `prices` says instead. Raises UsageError."""
     gpus = tomllib.loads(GPUS.read_text(encoding="utf-8"))
-    return merged(gpus, read_prices(prices)) if prices else gpus
+    if prices:
+        gpus = merged(gpus, read_prices(prices))
+        for name, gpu in gpus.items():
+            check_numbers(gpus["assumed"] | gpu, f"{prices}: {name}")
+    return gpus
 
 
 def read_prices(path: Path) -> dict[str, Any]:
@@ -55,6 +60,21 @@ def read_prices(path: Path) -> dict[str, Any]:
     for name, table in own.items():
         errors.require(isinstance(table, dict), f"{path}: {name} is no section; write [{name}]")
     return own
+
+
+def check_numbers(gpu: dict[str, Any], where: str) -> None:
+    """UsageError for the first number that a GPU's entry, or [assumed], lacks or has wrong."""
+    wanted = [(gpu, key) for key in ASSUMED]
+    if gpu.keys() > ASSUMED:
+        peaks, price = (gpu.get(key, {}) for key in ("peak_tflops", "price"))
+        wanted += [(gpu, key) for key in ("memory_gb", "bandwidth_gb_s", "link_gb_s")]
+        wanted += [(peaks, key) for key in ("fp16", "fp32")] + [(price, key) for key in price]
+        wanted += [(row, "tokens_per_second") for row in gpu.get("measured", [])]
+    for table, key in wanted:
+        value = table.get(key) if isinstance(table, dict) else None
+        good = isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+        words = key in ("date", "source")
+        load_core().config.require(good or words, f"{where}: {key} must be a number above 0")
 
 
 def merged(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:

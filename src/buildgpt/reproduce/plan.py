@@ -151,7 +151,7 @@ def choose(core: Core, recipe: Any, key: str, gpu: dict[str, Any], ranks: int) -
     """
     micro_batch = fitting(core, recipe, gpu, ranks)
     parts = in_gb(memory(recipe, micro_batch or 1, ranks, core=core))
-    row: dict[str, Any] = {"gpu": key, "name": gpu["name"], "gpus": ranks}
+    row: dict[str, Any] = {"gpu": key, "name": gpu.get("name", key), "gpus": ranks}
     row |= {"card_gb": gpu["memory_gb"], "fits": micro_batch > 0, "micro_batch": micro_batch}
     row |= {"memory_gb": round(sum(parts.values()), 3), "memory": parts}
     row["advice"] = "" if micro_batch else smallest_change(core, recipe, gpu, ranks)
@@ -208,9 +208,10 @@ def throughput(
     Measured figures are of each GPU; they are multiplied by the number of GPUs.
     """
     for row in gpu.get("measured", []):
-        if is_size(core, recipe.model, row["model"]):
-            who = f"measured with {row['by']} on each of {row['gpus']}"
-            return row["tokens_per_second"] * ranks, f"{who}, {row['date']}: {row['source']}"
+        if is_size(core, recipe.model, row.get("model", "")):
+            by, date = row.get("by", "a program not named"), row.get("date", "some time")
+            words = f"measured with {by} on each of {row.get('gpus', 1)}, {date}"
+            return row["tokens_per_second"] * ranks, f"{words}: {row.get('source', 'assumed')}"
     seconds = step_seconds(core, recipe, gpu, ranks, micro_batch)
     share = f"estimated from {gpu['utilisation']:.0%} of the peak"
     links = f", links between GPUs at {gpu['link_utilisation']:.0%}" if ranks > 1 else ""
