@@ -58,7 +58,7 @@ def test_a_price_has_a_date_and_a_source():
 def test_every_entry_of_gpus_toml_is_whole():
     known = arithmetic.load_gpus()
     assumed = known.pop("assumed")
-    assert assumed.keys() == {"utilisation", "link_utilisation", "memory_share"}
+    assert assumed.keys() == set(arithmetic.ASSUMED)
     names = [name for gpu in known.values() for name in gpu["device_names"]]
     assert len(names) == len(set(names))
     for gpu in known.values():
@@ -96,7 +96,8 @@ def test_own_prices_replace_those_that_they_name(tmp_path):
 @pytest.mark.parametrize(
     ("text", "said"),
     [(None, "cannot read the prices"), ("[", "is not TOML"), ("h100 = 3", "write [h100]")]
-    + [("[h100]\nmemory_gb = 0", "h100: memory_gb must be"), ("[x]", "x: memory_gb must be")],
+    + [("[h100]\nmemory_gb = 0", "h100: memory_gb must be"), ("[x]", "x: memory_gb must be")]
+    + [("[assumed]\nutilisation = true", "assumed: utilisation must be a number above 0")],
 )
 def test_bad_price_files_are_told(tmp_path, text, said):
     path = tmp_path / "prices.toml"

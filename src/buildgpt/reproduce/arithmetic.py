@@ -5,13 +5,14 @@ guess.
 """
 
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from buildgpt.core import load_core
 
 GPUS = Path(__file__).parent / "gpus.toml"
-ASSUMED = {"utilisation", "link_utilisation", "memory_share"}  # of every GPU
+ASSUMED = ("utilisation", "link_utilisation", "memory_share")  # of every GPU
 # torch's names for what a recipe calls bf16, fp16 and fp32.
 SHORT_NAMES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
 
@@ -43,8 +44,9 @@ def load_gpus(prices: Path | None = None) -> dict[str, Any]:
     gpus = tomllib.loads(GPUS.read_text(encoding="utf-8"))
     if prices:
         gpus = merged(gpus, read_prices(prices))
-        for name, gpu in gpus.items():
-            check_numbers(gpus["assumed"] | gpu, f"{prices}: {name}")
+        check_numbers(gpus["assumed"], ASSUMED, f"{prices}: assumed")
+        for name in gpus.keys() - {"assumed"}:
+            check_gpu(gpus[name], f"{prices}: {name}")
     return gpus
 
 
@@ -62,19 +64,22 @@ def read_prices(path: Path) -> dict[str, Any]:
     return own
 
 
-def check_numbers(gpu: dict[str, Any], where: str) -> None:
-    """UsageError for the first number that a GPU's entry, or [assumed], lacks or has wrong."""
-    wanted = [(gpu, key) for key in ASSUMED]
-    if gpu.keys() > ASSUMED:
-        peaks, price = (gpu.get(key, {}) for key in ("peak_tflops", "price"))
-        wanted += [(gpu, key) for key in ("memory_gb", "bandwidth_gb_s", "link_gb_s")]
-        wanted += [(peaks, key) for key in ("fp16", "fp32")] + [(price, key) for key in price]
-        wanted += [(row, "tokens_per_second") for row in gpu.get("measured", [])]
-    for table, key in wanted:
-        value = table.get(key) if isinstance(table, dict) else None
-        good = isinstance(value, int | float) and not isinstance(value, bool) and value > 0
-        words = key in ("date", "source")
-        load_core().config.require(good or words, f"{where}: {key} must be a number above 0")
+def check_gpu(gpu: dict[str, Any], where: str) -> None:
+    """UsageError for the first number that a GPU's entry lacks or has wrong."""
+    check_numbers(gpu, ("memory_gb", "bandwidth_gb_s", "link_gb_s"), where)
+    check_numbers(gpu.get("peak_tflops", {}), ("fp16", "fp32"), where)
+    price = gpu.get("price", {})
+    check_numbers(price, [key for key in ("on_demand", "spot") if key in price], where)
+    for row in gpu.get("measured", []):
+        check_numbers(row, ("tokens_per_second",), where)
+
+
+def check_numbers(table: dict[str, Any], keys: Iterable[str], where: str) -> None:
+    """UsageError unless each key stands for a number above 0."""
+    for key in keys:
+        value = table.get(key, 0)
+        good = type(value) in (int, float) and value > 0
+        load_core().config.require(good, f"{where}: {key} must be a number above 0")
 
 
 def merged(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:

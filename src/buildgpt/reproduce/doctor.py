@@ -26,8 +26,14 @@ def examine(core: Core) -> dict[str, Any]:
     `problem` is empty, or says what is wrong and what to do.
     """
     device = core.runtime.choose_device("auto")
-    checks = [versions(), machine(), device_check(core, device), dtype_check(core, device)]
-    checks += [memory(), disk(), compiling(core, device), *speed(core, device)]
+    checks = [versions(), machine(), device_check(core, device), ranks(device)]
+    checks += [
+        dtype_check(core, device),
+        memory(),
+        disk(),
+        compiling(core, device),
+        *speed(core, device),
+    ]
     return {"checks": checks, "fit": not any(check["problem"] for check in checks)}
 
 
@@ -64,6 +70,19 @@ def device_check(core: Core, device: Any) -> dict[str, str]:
 
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     return check("device", name)
+
+
+def ranks(device: Any) -> dict[str, str]:
+    """How many processes can train together, and over what they talk."""
+    import torch
+    import torch.distributed as dist
+
+    if device.type != "cuda":
+        talk = "gloo" if dist.is_available() and dist.is_gloo_available() else "nothing here"
+        return check("ranks", f"processes talk over {talk}: for rehearsals, not for speed")
+    gpus, nccl = torch.cuda.device_count(), dist.is_available() and dist.is_nccl_available()
+    lacking = "" if nccl or gpus == 1 else "several GPUs need a PyTorch with NCCL; install one"
+    return check("ranks", f"{gpus} GPUs, NCCL {'is here' if nccl else 'is missing'}", lacking)
 
 
 def dtype_check(core: Core, device: Any) -> dict[str, str]:
