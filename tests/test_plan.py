@@ -255,6 +255,12 @@ def test_an_estimate_by_hand(say):
     assert alone["tokens_per_second"] == round(524288 / (8 * products + update))
 
 
+def test_fewer_or_more_gpus_than_measured_are_said_to_be_taken_for_as_fast(say):
+    two = planned(say, "gpt2-124m", "--gpu", "h100", "--gpus", 2)
+    assert two["tokens_per_second"] == 2 * 468114
+    assert two["basis"].endswith("each of 2 taken for as fast")
+
+
 def test_measured_figures_are_for_their_shape_alone(say):
     assert "llm.c" in planned(say, "gpt2-124m", "--gpu", "a100")["basis"]
     other = planned(say, "gpt2-124m", "--gpu", "a100", "--set", "model.context=512")
@@ -406,6 +412,13 @@ def test_extrapolating_by_hand():
     assert result["hours_low"] == pytest.approx(200 * (2 - error) / 3600, abs=1e-4)
     assert result["dollars"] == pytest.approx(2 * result["hours"] * 2.29, abs=0.01)
     assert measure.extrapolate(recipe, times, 1024, 2, "cpu")["dollars"] is None
+
+
+def test_a_time_limit_ends_the_run_before(say):
+    result = planned(say, "gpt2-124m", "--gpu", "h100", "--set", "train.max_seconds=1800")
+    assert (result["hours"], result["dollars"]) == (0.5, round(0.5 * 2.29, 2))
+    recipe = gpt2("124M", "train.max_seconds=1800")
+    assert measure.extrapolate(recipe, [9.0, 9.1] * 10, 1024, 1, "cpu")["hours_low"] == 0.5
 
 
 def test_measured_steps_are_shortened_where_they_would_take_long(core, monkeypatch):

@@ -31,7 +31,7 @@ POLL_SECONDS = 0.05
 def measure(core: Core, recipe: Any, ranks: int = 1) -> dict[str, Any]:
     """Train STEPS steps on this device and extrapolate to the whole run on `ranks` like it.
 
-    Returns device, dtype, steps, micro_batch, tokens_per_step, seconds_per_step,
+    Returns device, dtype, threads, devices, steps, micro_batch, tokens_per_step, seconds_per_step,
     tokens_per_second, hours and its 95 % interval hours_low to hours_high, dollars (None without a
     price). Raises UserError if the memory is too small or training fails.
     """
@@ -46,7 +46,12 @@ def measure(core: Core, recipe: Any, ranks: int = 1) -> dict[str, Any]:
     times = [after - before for before, after in zip(ends[WARMUP - 1 :], ends[WARMUP:])]
     name = start.get("device_name", start["device"])
     result = {"device": name, "dtype": start["dtype"], "threads": start["threads"]}
-    result |= {"steps": STEPS, "micro_batch": micro_batch, "tokens_per_step": tokens}
+    result |= {
+        "devices": ranks,
+        "steps": STEPS,
+        "micro_batch": micro_batch,
+        "tokens_per_step": tokens,
+    }
     return result | extrapolate(recipe, times, tokens, ranks, name)
 
 
@@ -132,7 +137,9 @@ def extrapolate(
     mean = statistics.mean(times)
     error = STUDENT_T * statistics.stdev(times) / math.sqrt(len(times))
     steps = recipe.train.steps * recipe.train.tokens_per_step / tokens / ranks
-    low, middle, high = (max(t, 0.0) * steps / 3600 for t in (mean - error, mean, mean + error))
+    low, middle, high = (
+        within_limit(recipe, max(t, 0.0) * steps / 3600) for t in (mean - error, mean, mean + error)
+    )
     cost = price(device)
     return {
         "seconds_per_step": round(mean, 5),
@@ -144,12 +151,18 @@ def extrapolate(
     }
 
 
+def within_limit(recipe: Any, hours: float) -> float:
+    """The hours, or those of train.max_seconds where that ends the run before."""
+    return min(hours, recipe.train.max_seconds / 3600 or math.inf)
+
+
 def measured_words(result: dict[str, Any]) -> str:
     """The measurement in a sentence."""
     low, high = (f"{result[key]:,.3g}" for key in ("hours_low", "hours_high"))
+    many = f" on {result['devices']} of it" if result["devices"] > 1 else ""
     return (
         f"{result['steps']} steps of {result['tokens_per_step']:,} tokens took"
         f" {result['seconds_per_step']:.3f} s each on {result['device']} ({result['dtype']}):"
         f" {result['tokens_per_second']:,.0f} tokens/s, {result['hours']:,.3g} hours for the whole"
-        f" run (95 %: {low} to {high})"
+        f" run{many} (95 %: {low} to {high})"
     )

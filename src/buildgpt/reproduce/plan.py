@@ -19,7 +19,7 @@ from buildgpt import api
 from buildgpt.core import Core
 
 from .arithmetic import flops_per_token, load_gpus
-from .measure import measure, measured_words
+from .measure import measure, measured_words, within_limit
 from .memory import (
     FP32,
     count,
@@ -108,6 +108,7 @@ def outline(core: Core, recipe: Any, ranks: int, share: float) -> dict[str, Any]
         "tokens": tokens,
         "steps": train.steps,
         "tokens_per_step": train.tokens_per_step,
+        "max_seconds": train.max_seconds,
         "gpus": ranks,
         "disk_gb": in_gb(disk(core, recipe)),
         "disk_free_gb": round(shutil.disk_usage(Path.cwd()).free / GB, 1),
@@ -156,7 +157,8 @@ def choose(core: Core, recipe: Any, key: str, gpu: dict[str, Any], ranks: int) -
     row |= {"memory_gb": round(sum(parts.values()), 3), "memory": parts}
     row["advice"] = "" if micro_batch else smallest_change(core, recipe, gpu, ranks)
     unknown = dict.fromkeys(("tokens_per_second", "basis", "hours", "dollars", "spot_dollars"))
-    row["usable_gb"] = round(gpu["memory_gb"] * gpu["memory_share"], 3)
+    row |= {"usable_gb": round(gpu["memory_gb"] * gpu["memory_share"], 3)}
+    row |= {"price": gpu.get("price", {})}
     return row | (cost(core, recipe, gpu, ranks, micro_batch) if micro_batch else unknown)
 
 
@@ -183,13 +185,13 @@ def cost(
 ) -> dict[str, Any]:
     """Speed, time and bill, with where they come from."""
     speed, basis = throughput(core, recipe, gpu, ranks, micro_batch)
-    hours, price = work(recipe) / speed / 3600, gpu.get("price", {})
+    hours, price = within_limit(recipe, work(recipe) / speed / 3600), gpu.get("price", {})
     dollars, spot = (
         round(hours * ranks * price[kind], 2) if kind in price else None
         for kind in ("on_demand", "spot")
     )
     found = {"tokens_per_second": round(speed), "basis": basis, "hours": round(hours, 4)}
-    return found | {"dollars": dollars, "spot_dollars": spot, "price": price}
+    return found | {"dollars": dollars, "spot_dollars": spot}
 
 
 def work(recipe: Any) -> float:
@@ -211,7 +213,9 @@ def throughput(
         if is_size(core, recipe.model, row.get("model", "")):
             by, date = row.get("by", "a program not named"), row.get("date", "some time")
             words = f"measured with {by} on each of {row.get('gpus', 1)}, {date}"
-            return row["tokens_per_second"] * ranks, f"{words}: {row.get('source', 'assumed')}"
+            words += f": {row.get('source', 'assumed')}"
+            linear = "" if ranks == row.get("gpus", 1) else f"; each of {ranks} taken for as fast"
+            return row["tokens_per_second"] * ranks, words + linear
     seconds = step_seconds(core, recipe, gpu, ranks, micro_batch)
     share = f"estimated from {gpu['utilisation']:.0%} of the peak"
     links = f", links between GPUs at {gpu['link_utilisation']:.0%}" if ranks > 1 else ""
@@ -344,6 +348,8 @@ def the_run(result: dict[str, Any]) -> list[tuple[str, str]]:
     flops = f"{result['flops']:.2e}".replace("e+", "e")
     rows = [("disk", f"{size(data + kept)}: {disk}"), ("model", f"{model} a token")]
     rows += [("run", f"{result['tokens']:,} tokens in {steps}: {flops} FLOP")]
+    if result["max_seconds"]:
+        rows.append(("limit", f"train.max_seconds = {result['max_seconds']:g} may end it before"))
     if "measured" in result:
         rows.append(("measured", measured_words(result["measured"])))
     return rows
