@@ -46,12 +46,8 @@ def measure(core: Core, recipe: Any, ranks: int = 1) -> dict[str, Any]:
     times = [after - before for before, after in zip(ends[WARMUP - 1 :], ends[WARMUP:])]
     name = start.get("device_name", start["device"])
     result = {"device": name, "dtype": start["dtype"], "threads": start["threads"]}
-    result |= {
-        "devices": ranks,
-        "steps": STEPS,
-        "micro_batch": micro_batch,
-        "tokens_per_step": tokens,
-    }
+    result |= {"devices": ranks, "steps": STEPS, "micro_batch": micro_batch}
+    result["tokens_per_step"] = tokens
     return result | extrapolate(recipe, times, tokens, ranks, name)
 
 
@@ -65,7 +61,8 @@ def measured_shape(core: Core, recipe: Any, device: Any) -> tuple[int, int]:
     kind = "cuda" if device.type == "cuda" else "cpu"
     free = (memory_amounts() or (math.inf, 0))[0]
     for size in range(min(micro_batch, possible), 0, -1):
-        need = sum(memory(recipe, size, 1, kind, core).values())
+        parts = memory(recipe, size, 1, kind, core)
+        need = sum(parts.values()) - parts["evaluation"]  # there is none
         if sequences % size == 0 and need < free:
             return size, min(sequences // size, max(1, possible // size))
     raise core.config.UserError(

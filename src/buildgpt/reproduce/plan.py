@@ -214,7 +214,8 @@ def throughput(
             by, date = row.get("by", "a program not named"), row.get("date", "some time")
             words = f"measured with {by} on each of {row.get('gpus', 1)}, {date}"
             words += f": {row.get('source', 'assumed')}"
-            linear = "" if ranks == row.get("gpus", 1) else f"; each of {ranks} taken for as fast"
+            other = "one alone" if ranks == 1 else f"each of {ranks}"
+            linear = "" if ranks == row.get("gpus", 1) else f"; {other} taken for as fast"
             return row["tokens_per_second"] * ranks, words + linear
     seconds = step_seconds(core, recipe, gpu, ranks, micro_batch)
     share = f"estimated from {gpu['utilisation']:.0%} of the peak"
