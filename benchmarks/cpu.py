@@ -33,13 +33,6 @@ DECODED_TOKENS = 48
 STEPS_A_ROUND = 3
 
 
-def flops_a_token(shape: dict[str, int]) -> float:
-    """6 N for the products with weights, 12 L T C for attention counted as the full square."""
-    width, layers = shape["width"], shape["layers"]
-    parameters = 12 * layers * width**2 + shape["vocab_size"] * width
-    return 6 * parameters + 12 * layers * shape["context"] * width
-
-
 # Contenders: each makes its model and returns a function that is timed, and what one call does.
 
 
@@ -318,6 +311,14 @@ def table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def training_flops() -> float:
+    """FLOPs a token of the model that is trained."""
+    from buildgpt.core import load_core
+    from buildgpt.reproduce.arithmetic import flops_per_token
+
+    return flops_per_token(load_core().config.ModelConfig(**TRAINING))
+
+
 def measure(words: argparse.Namespace) -> dict[str, Any]:
     """All figures."""
     result: dict[str, Any] = {"date": date.today().isoformat(), "commit": commit()}
@@ -328,10 +329,10 @@ def measure(words: argparse.Namespace) -> dict[str, Any]:
     names = [f"train {name}{way}" for name in who for way in ways]
     if words.only in ("", "training"):
         rows = alternate([*names, "peak matmul"], words.rounds)
-        peak = rows.pop("peak matmul")
+        peak, flops = rows.pop("peak matmul"), training_flops()
         result["matmul_peak_tflops"] = peak["median"] / 1e12
         for row in rows.values():
-            row["share_of_peak"] = row["median"] * flops_a_token(TRAINING) / peak["median"]
+            row["share_of_peak"] = row["median"] * flops / peak["median"]
         result["training"] = rows
     if words.only in ("", "decoding"):
         pairs = [

@@ -16,7 +16,7 @@ from buildgpt import cli as command_line
 from buildgpt.gpt import checkpoint, train
 from buildgpt.gpt.config import load_recipe
 
-VERBS = ["demo", "train", "sample", "eval", "prepare", "import", "export", "doctor"]
+VERBS = ["demo", "train", "sample", "eval", "prepare", "import", "export", "plan", "doctor"]
 
 
 def complaint(outcome, status: int) -> str:
@@ -69,7 +69,7 @@ def test_version(say):
 
 
 @pytest.mark.parametrize(
-    "words", [["--help"], ["train", "--help"], ["train", "nonesuch"], ["prepare", "nothing.txt"]]
+    "words", [["--help"], ["plan", "--help"], ["train", "nonesuch"], ["prepare", "nothing.txt"]]
 )
 def test_words_that_compute_nothing_do_not_import_torch(words, environment, tmp_path):
     code = (

@@ -10,7 +10,8 @@ from rich.console import Console
 
 from buildgpt.reproduce import doctor
 
-ROWS = ["versions", "machine", "device", "dtype", "memory", "disk", "compiling", "matrix products"]
+ROWS = ["versions", "machine", "device", "ranks", "dtype", "memory", "disk", "compiling"]
+ROWS += ["matrix products"]
 
 
 @pytest.fixture(autouse=True)
@@ -91,6 +92,19 @@ def test_threads_are_measured_and_put_back(core, monkeypatch):
     names = [check["name"] for check in doctor.speed(core, torch.device("cpu"))]
     assert names == ["matrix products", "threads"]
     assert asked == [1, 3]
+
+
+@pytest.mark.parametrize(("gpus", "nccl", "problem"), [(1, False, 0), (8, False, 1), (8, True, 0)])
+def test_several_gpus_need_nccl(monkeypatch, gpus, nccl, problem):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(torch.distributed, "is_nccl_available", lambda: nccl)
+    check = doctor.ranks(torch.device("cuda"))
+    assert bool(check["problem"]) == bool(problem)
+    assert f"{gpus} GPUs" in check["value"]
+
+
+def test_processes_of_a_cpu_talk_over_gloo():
+    assert "gloo" in doctor.ranks(torch.device("cpu"))["value"]
 
 
 def test_each_problem_is_said_with_what_to_do():

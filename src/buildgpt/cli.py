@@ -279,6 +279,32 @@ def export(
 
 
 @app.command()
+def plan(
+    recipe: Annotated[
+        str, typer.Argument(metavar="RECIPE", help="A bundled recipe or a TOML file.")
+    ],
+    gpu: Annotated[str, typer.Option(help="One kind, such as h100; all otherwise.")] = "",
+    gpus: Annotated[int, typer.Option(help="How many of them.")] = 1,
+    settings: Settings = None,
+    prices: Annotated[
+        Path | None, typer.Option(help="A TOML file with your own prices and GPUs.")
+    ] = None,
+    measure: Annotated[bool, typer.Option("--measure", help="Train 20 steps here, too.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Say what a recipe needs: memory, micro-batch, time, bill, disk. No GPU is needed."""
+    from .reproduce import plan as planning
+
+    result = planning.plan(
+        load_core(), recipe, settings or [], gpu, gpus, prices, measure, program_name()
+    )
+    if as_json:
+        print(json.dumps(result))
+    else:
+        planning.show(result, Console(width=80 if not sys.stdout.isatty() else None))
+
+
+@app.command()
 def doctor(as_json: Json = False) -> None:
     """Say what this machine can do, and what will not work and why. Takes some seconds."""
     from .reproduce import doctor as examination

@@ -5,12 +5,14 @@ guess.
 """
 
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from buildgpt.core import load_core
 
 GPUS = Path(__file__).parent / "gpus.toml"
+ASSUMED = ("utilisation", "link_utilisation", "memory_share")  # of every GPU
 # torch's names for what a recipe calls bf16, fp16 and fp32.
 SHORT_NAMES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
 
@@ -40,7 +42,12 @@ def flops_per_token(model: Any) -> float:
 def load_gpus(prices: Path | None = None) -> dict[str, Any]:
     """gpus.toml as a dict, with what the file `prices` says instead. Raises UsageError."""
     gpus = tomllib.loads(GPUS.read_text(encoding="utf-8"))
-    return merged(gpus, read_prices(prices)) if prices else gpus
+    if prices:
+        gpus = merged(gpus, read_prices(prices))
+        check_numbers(gpus["assumed"], ASSUMED, f"{prices}: assumed")
+        for name in gpus.keys() - {"assumed"}:
+            check_gpu(gpus[name], f"{prices}: {name}")
+    return gpus
 
 
 def read_prices(path: Path) -> dict[str, Any]:
@@ -55,6 +62,24 @@ def read_prices(path: Path) -> dict[str, Any]:
     for name, table in own.items():
         errors.require(isinstance(table, dict), f"{path}: {name} is no section; write [{name}]")
     return own
+
+
+def check_gpu(gpu: dict[str, Any], where: str) -> None:
+    """UsageError for the first number that a GPU's entry lacks or has wrong."""
+    check_numbers(gpu, ("memory_gb", "bandwidth_gb_s", "link_gb_s"), where)
+    check_numbers(gpu.get("peak_tflops", {}), ("fp16", "fp32"), where)
+    price = gpu.get("price", {})
+    check_numbers(price, [key for key in ("on_demand", "spot") if key in price], where)
+    for row in gpu.get("measured", []):
+        check_numbers(row, ("tokens_per_second",), where)
+
+
+def check_numbers(table: dict[str, Any], keys: Iterable[str], where: str) -> None:
+    """UsageError unless each key stands for a number above 0."""
+    for key in keys:
+        value = table.get(key, 0)
+        good = type(value) in (int, float) and value > 0
+        load_core().config.require(good, f"{where}: {key} must be a number above 0")
 
 
 def merged(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:

@@ -26,8 +26,14 @@ def examine(core: Core) -> dict[str, Any]:
     `problem` is empty, or says what is wrong and what to do.
     """
     device = core.runtime.choose_device("auto")
-    checks = [versions(), machine(), device_check(core, device), dtype_check(core, device)]
-    checks += [memory(), disk(), compiling(core, device), *speed(core, device)]
+    checks = [versions(), machine(), device_check(core, device), ranks(device)]
+    checks += [
+        dtype_check(core, device),
+        memory(),
+        disk(),
+        compiling(core, device),
+        *speed(core, device),
+    ]
     return {"checks": checks, "fit": not any(check["problem"] for check in checks)}
 
 
@@ -66,6 +72,19 @@ def device_check(core: Core, device: Any) -> dict[str, str]:
     return check("device", name)
 
 
+def ranks(device: Any) -> dict[str, str]:
+    """How many processes can train together, and over what they talk."""
+    import torch
+    import torch.distributed as dist
+
+    if device.type != "cuda":
+        talk = "gloo" if dist.is_available() and dist.is_gloo_available() else "nothing here"
+        return check("ranks", f"processes talk over {talk}: for rehearsals, not for speed")
+    gpus, nccl = torch.cuda.device_count(), dist.is_available() and dist.is_nccl_available()
+    lacking = "" if nccl or gpus == 1 else "several GPUs need a PyTorch with NCCL; install one"
+    return check("ranks", f"{gpus} GPUs, NCCL {'is here' if nccl else 'is missing'}", lacking)
+
+
 def dtype_check(core: Core, device: Any) -> dict[str, str]:
     """The dtype of matrix products."""
     best = core.runtime.best_dtype(device)
@@ -77,16 +96,25 @@ def memory() -> dict[str, str]:
     """The memory that is free, on the GPU where there is one."""
     import torch
 
+    place, amounts = "GPU memory" if torch.cuda.is_available() else "memory", memory_amounts()
+    if amounts is None:
+        return check(place, "unknown on this system")
+    free, total = (amount / 1e9 for amount in amounts)
+    little = f"close other programs; the demo wants {MEMORY_GB} GB" if total < MEMORY_GB else ""
+    return check(place, f"{free:.1f} of {total:.1f} GB free", little)
+
+
+def memory_amounts() -> tuple[int, int] | None:
+    """Bytes that are free and bytes in all, of the GPU where there is one; None if unknown."""
+    import torch
+
     if torch.cuda.is_available():
-        free, total = (amount / 1e9 for amount in torch.cuda.mem_get_info())
-        return check("GPU memory", f"{free:.1f} of {total:.1f} GB free")
+        return torch.cuda.mem_get_info()
     names = getattr(os, "sysconf_names", {})
     if "SC_AVPHYS_PAGES" not in names:
-        return check("memory", "unknown on this system")
+        return None
     page = os.sysconf("SC_PAGE_SIZE")
-    free, total = (os.sysconf(n) * page / 1e9 for n in ("SC_AVPHYS_PAGES", "SC_PHYS_PAGES"))
-    little = f"close other programs; the demo wants {MEMORY_GB} GB" if total < MEMORY_GB else ""
-    return check("memory", f"{free:.1f} of {total:.1f} GB free", little)
+    return os.sysconf("SC_AVPHYS_PAGES") * page, os.sysconf("SC_PHYS_PAGES") * page
 
 
 def disk() -> dict[str, str]:
