@@ -10,7 +10,6 @@ taken round by round. The result goes into benchmarks/results/ with hardware, co
 import argparse
 import json
 import os
-import platform
 import shlex
 import statistics
 import subprocess
@@ -20,6 +19,8 @@ import time
 from datetime import date
 from pathlib import Path
 from typing import Any
+
+from record import commit, hardware, without_paths
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "src"))
@@ -259,11 +260,6 @@ def alternate(names: list[str], rounds: int) -> dict[str, dict[str, Any]]:
     return {without_paths(w.name): summarise(w.rates, first, w.memory) for w in workers}
 
 
-def without_paths(command: str) -> str:
-    """The words of a command, folders and files by their name alone: "train build-nanogpt"."""
-    return " ".join(Path(word).name for word in shlex.split(command))
-
-
 def summarise(rates: list[float], first: list[float], memory: float) -> dict[str, Any]:
     """Median, extremes and the median ratio to the first contender."""
     ratios = [a / b for a, b in zip(rates, first)]
@@ -301,30 +297,6 @@ def budget(text: Path, seconds: float) -> dict[str, Any]:
         ]
         output = subprocess.run(train, check=True, env=source, stdout=subprocess.PIPE, text=True)
         return json.loads(output.stdout.splitlines()[-1]) | {"run": "budget"}
-
-
-def hardware() -> dict[str, Any]:
-    """What the figures were taken on."""
-    import torch
-
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return {
-        "processor": models[0] if models else platform.processor(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "bf16": torch.cpu.get_capabilities().get("avx512_bf16", False),
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-    }
-
-
-def commit() -> str:
-    """The checkout's commit, with a mark if files were changed since."""
-    git = ["git", "-C", str(HERE), "describe", "--always", "--dirty", "--abbrev=12"]
-    return subprocess.run(git, capture_output=True, text=True).stdout.strip() or "unknown"
 
 
 def table(result: dict[str, Any]) -> str:

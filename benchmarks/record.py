@@ -1,0 +1,40 @@
+"""What every record says of itself: on what, of which commit and by which command it was made."""
+
+import os
+import platform
+import shlex
+import subprocess
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+
+
+def hardware() -> dict[str, Any]:
+    """What the figures were taken on."""
+    import torch
+
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # not in older ones
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return {
+        "processor": models[0] if models else platform.processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "bf16": capabilities.get("avx512_bf16", False),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+
+
+def commit() -> str:
+    """The checkout's commit, with a mark if files were changed since."""
+    git = ["git", "-C", str(HERE), "describe", "--always", "--dirty", "--abbrev=12"]
+    return subprocess.run(git, capture_output=True, text=True).stdout.strip() or "unknown"
+
+
+def without_paths(command: str) -> str:
+    """The words of a command, folders and files by their name alone: "train build-nanogpt"."""
+    return " ".join(Path(word).name for word in shlex.split(command))
