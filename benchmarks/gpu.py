@@ -5,14 +5,16 @@
 Four phases, all within --minutes: the peaks of the GPU; the training speed of GPT-2 124M at
 T = 1024, contenders in turn; what `plan` says of its memory; and a training run on the folder's
 shards with the time that is left. Each contender lives in a process of its own for every
-micro-batch it is tried with, so that all of them compile at once. After each turn it gives the
-GPU's memory back, all but weights and moments, so that they can stay side by side.
+micro-batch it is tried with, so that all of them compile at once; on the GPU they are one at a
+time, from their first kernel on. After each turn a contender gives the GPU's memory back, all but
+weights and moments, so that they can stay side by side.
 
 The record is written after every phase and every round, so that whatever ends the script early
 leaves what is known by then. Needs no network.
 """
 
 import argparse
+import fcntl
 import gc
 import json
 import lzma
@@ -200,15 +202,25 @@ class Contender:
         self.optimizer.zero_grad(set_to_none=True)
         return float(total)
 
-    def prepare(self) -> dict[str, Any]:
-        """Compile, by one micro-batch. Others do so now: memory that is short may not be later."""
-        import torch
+    def prepare(self, lock: Path) -> dict[str, Any]:
+        """Compile, by one micro-batch, and run that with the GPU to itself.
 
-        try:
+        Kernels are chosen by timing them when they run first, so nobody else may be at work then.
+        """
+        from torch._dynamo.callback import callback_handler
+
+        with lock.open() as file:
+
+            def take(*_: Any) -> None:
+                fcntl.flock(file, fcntl.LOCK_EX)  # until the file is closed
+
+            if self.runtime.compile:
+                callback_handler.register_end_callback(take)
+            else:
+                take()
             self.accumulate(self.batches[:1])
-        except torch.OutOfMemoryError:
-            pass
-        self.free()
+            callback_handler.end_callbacks.clear()
+            self.free()
         dtype = str(self.runtime.dtype).removeprefix("torch.")
         return {"dtype": dtype, "compiled": self.runtime.compile, "notes": self.runtime.notes}
 
@@ -289,7 +301,7 @@ def work(order: dict[str, Any]) -> None:
     def ready() -> dict[str, Any]:
         contender = Contender(order["who"], order["micro_batch"], Path(order["data"]), scale)
         contenders.append(contender)
-        return contender.prepare()
+        return contender.prepare(Path(order["lock"]))
 
     say(ready)
     for _ in sys.stdin:
@@ -317,9 +329,9 @@ def in_a_line(error: BaseException) -> str:
 class Worker:
     """A process that measures."""
 
-    def __init__(self, who: str, micro_batch: int, data: Path, tiny: bool) -> None:
+    def __init__(self, who: str, micro_batch: int, **order: Any) -> None:
         self.who, self.micro_batch = who, micro_batch
-        order = {"who": who, "micro_batch": micro_batch, "data": str(data), "tiny": tiny}
+        order |= {"who": who, "micro_batch": micro_batch}
         command = [sys.executable, __file__, "--worker", json.dumps(order)]
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(
@@ -469,9 +481,9 @@ def summarise(row: dict[str, Any], first: dict[str, Any]) -> dict[str, Any]:
     rates = [turn["rate"] for turn in turns]
     ratios = [a["rate"] / b for a, b in zip(first.get("turns", []), rates)]
     spread = {"lowest": min(rates), "median": statistics.median(rates), "highest": max(rates)}
-    peaks = {key: max(turn[key] for turn in turns) for key in ("memory_gb", "reserved_gb")}
+    memory = {key: max(turn[key] for turn in turns) for key in ("memory_gb", "reserved_gb")}
     ratio = statistics.median(ratios) if ratios else None
-    return row | spread | peaks | {"first_to_this": ratios, "first_to_this_median": ratio}
+    return row | spread | memory | {"first_to_this": ratios, "first_to_this_median": ratio}
 
 
 def memory_check(record: dict[str, Any], scale: Scale) -> dict[str, Any] | None:
@@ -655,11 +667,14 @@ class Session:
     def run(self) -> bool:
         """Every phase that was asked for; whether all of them came to something."""
         with tempfile.TemporaryDirectory() as folder:
-            self.data = unpack(self.words.data, Path(folder))
+            self.data, self.lock = unpack(self.words.data, Path(folder)), Path(folder) / "lock"
+            self.lock.touch()
             for phase in PHASES:
                 if self.words.only in ("", phase):
                     self.do(phase)
-        return all("error" not in (self.record[phase] or {}) for phase in self.record["phases"])
+        parts = [self.record[phase] or {} for phase in self.record["phases"]]
+        parts += [self.record.get("throughput", {}).get("contenders", {}).get("ours", {})]
+        return not any("error" in part for part in parts)
 
     def do(self, phase: str) -> None:
         """One phase, which may fail without ending the others."""
@@ -681,7 +696,8 @@ class Session:
 
     def start(self, who: str, micro_batch: int = 0) -> Worker:
         """A process for a contender; "peak" for the GPU itself."""
-        return Worker(who, micro_batch, self.data, self.words.tiny)
+        places = {"data": str(self.data), "lock": str(self.lock)}
+        return Worker(who, micro_batch, **places, tiny=self.words.tiny)
 
     def peak(self) -> dict[str, Any]:
         """Phase 1."""
