@@ -22,6 +22,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
 gpu = pytest.importorskip("gpu", reason="benchmarks/gpu.py is for Linux", exc_type=ImportError)
+contenders = pytest.importorskip("contenders", exc_type=ImportError)
 
 # A peer in the form of nanoGPT's model.py: a bigram model with the names that are looked for.
 GOOD_PEER = """
@@ -357,7 +358,7 @@ def test_transformers_runs_without_a_mask_and_gives_what_its_own_attention_gives
         return attend(q, k, v, attn_mask=attn_mask, **rest)
 
     monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", spy)
-    model, _, loss = gpu.transformers(gpu.TINY, lambda call: call)
+    model, _, loss = contenders.transformers(gpu.TINY, lambda call: call)
     x, y = torch.randint(50257, (2, 2, 16))
     found = loss(x, y)
     assert seen == [(None, True)]
