@@ -112,7 +112,7 @@ class Worker:
 
 def environment() -> dict[str, str]:
     """What a process needs to find this checkout's code; compilers that share the cores."""
-    paths = [str(HERE.parent / "src"), os.environ.get("PYTHONPATH", "")]
+    paths = filter(None, [str(HERE.parent / "src"), os.environ.get("PYTHONPATH", "")])
     return {"TORCHINDUCTOR_COMPILE_THREADS": "4"} | os.environ | {"PYTHONPATH": ":".join(paths)}
 
 
@@ -286,18 +286,13 @@ def story(lines: list[dict[str, Any]]) -> dict[str, Any]:
     }
     events = [line for line in lines if line["kind"] == "event"]
     summary = next((line["summary"] for line in events if line["event"] == "done"), None)
-    told = ("val_loss", "train_loss", "tokens_per_second", "step", "tokens", "seconds")
-    told = {key: summary.get(key) for key in told} if summary else {"error": "not finished"}
+    keys = ("val_loss", "train_loss", "tokens_per_second", "step", "tokens", "seconds")
+    keys += ("peak_memory_gb",)
+    told = {key: summary.get(key) for key in keys} if summary else {"error": "not finished"}
     samples = [line["text"] for line in lines if line["kind"] == "sample"]
     notes = [line["message"] for line in events if line["event"] == "note"]
-    return (
-        {"curve": curves["train"], "validation": curves["val"]}
-        | told
-        | {
-            "samples": samples,
-            "notes": notes,
-        }
-    )
+    curve = {"curve": curves["train"], "validation": curves["val"]}
+    return curve | told | {"samples": samples, "notes": notes}
 
 
 def aims(record: dict[str, Any]) -> list[dict[str, Any]]:
