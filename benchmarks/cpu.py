@@ -69,22 +69,27 @@ def train_peer(folder: Path, compiled: bool) -> tuple[Any, float]:
     """The model and optimizer of a checkout of build-nanogpt or nanoGPT, as it sets them up."""
     import torch
 
-    names = peer_names(folder)
-    config = names["GPTConfig"](
-        block_size=TRAINING["context"],
-        vocab_size=TRAINING["vocab_size"],
-        n_layer=TRAINING["layers"],
-        n_head=TRAINING["heads"],
-        n_embd=TRAINING["width"],
-        **({"dropout": 0.0} if "dropout" in names["GPTConfig"].__dataclass_fields__ else {}),
-    )
-    model = names["GPT"](config)
-    if "train_gpt2.py" in os.listdir(folder):
-        optimizer = model.configure_optimizers(0.1, 6e-4, "cpu")
-    else:
-        optimizer = model.configure_optimizers(0.1, 6e-4, (0.9, 0.95), "cpu")
+    model, optimizer = peer_model(folder, TRAINING, "cpu", dropout=0.0)
     run = torch.compile(model) if compiled else model
     return training_step(lambda x, y: run(x, y)[1], model, optimizer)
+
+
+def peer_model(folder: Path, shape: dict[str, int], device: str, **wishes: Any) -> tuple[Any, Any]:
+    """A peer's model of the shape, on the device, and its optimizer; wishes where it knows them."""
+    names = peer_names(folder)
+    known = names["GPTConfig"].__dataclass_fields__
+    config = names["GPTConfig"](
+        block_size=shape["context"],
+        vocab_size=shape["vocab_size"],
+        n_layer=shape["layers"],
+        n_head=shape["heads"],
+        n_embd=shape["width"],
+        **{key: value for key, value in wishes.items() if key in known},
+    )
+    model = names["GPT"](config).to(device)
+    if "train_gpt2.py" in os.listdir(folder):
+        return model, model.configure_optimizers(0.1, 6e-4, device)
+    return model, model.configure_optimizers(0.1, 6e-4, (0.9, 0.95), device)
 
 
 def peer_names(folder: Path) -> dict[str, Any]:
@@ -95,10 +100,10 @@ def peer_names(folder: Path) -> dict[str, Any]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     definitions = (ast.Import, ast.ImportFrom, ast.ClassDef, ast.FunctionDef)
     tree.body = [n for n in tree.body if isinstance(n, definitions) and not of_peer(n, folder)]
-    names: dict[str, Any] = {"__name__": "peer", "master_process": False}
-    sys.modules["peer"] = type(sys)("peer")  # dataclasses look their module up
-    exec(compile(tree, str(path), "exec"), names)
-    return names
+    module = sys.modules["peer"] = type(sys)("peer")  # dataclasses and torch.compile look there
+    module.master_process = False
+    exec(compile(tree, str(path), "exec"), vars(module))
+    return vars(module)
 
 
 def of_peer(node: Any, folder: Path) -> bool:
