@@ -142,12 +142,14 @@ def prepare() -> str:
 
 
 def plan() -> str:
-    """Time and memory, by twenty real steps."""
-    result = call_json("buildgpt", "plan", "rehearsal", "--measure")
+    """What an H100 would take, and, by twenty real steps, this machine."""
+    result = call_json("buildgpt", "plan", "rehearsal", "--gpu", "h100", "--measure")
     for key in ("hours", "dollars", "memory_gb", "micro_batch"):
         need(key in result, f"the plan lacks {key}")
-    need(result["hours"] and result["hours"] > 0, "the plan has no hours")
-    return f"{3600 * result['hours']:.0f} s on one process, {result['memory_gb']:.2g} GB foreseen"
+    hours = [result["measured"][key] for key in ("hours_low", "hours", "hours_high")]
+    need(0 < hours[0] <= hours[1] <= hours[2], f"odd hours: {hours}")
+    low, middle, high = (3600 * value for value in hours)
+    return f"{middle:.0f} s foreseen on one process, {low:.0f} to {high:.0f}"
 
 
 def train() -> str:
@@ -168,12 +170,12 @@ def kill() -> str:
     """The same once more; one rank gets SIGKILL in the middle."""
     log = PLACE / "killed.log"
     process = begin(["buildgpt", "train", *KILLED], log)
-    wanted = PLACE / f"runs/killed/checkpoints/step_{KILL_AFTER:06d}/complete.json"
+    wanted = PLACE / f"mirror/killed/checkpoints/step_{KILL_AFTER:06d}/complete.json"
     deadline = time.monotonic() + PATIENCE
     while not wanted.exists():
         need(process.poll() is None and time.monotonic() < deadline, f"no checkpoint, see {log}")
         time.sleep(0.1)
-    time.sleep(1)  # some steps beyond it
+    time.sleep(0.5)  # some steps beyond it
     family = descendants(process.pid)
     parents = ("torchrun", "torch.distributed.run")
     workers = [
@@ -187,12 +189,12 @@ def kill() -> str:
     said = end(process, log)
     need(process.returncode, "the job ended with 0 although a rank was killed")
     need((PLACE / "runs/killed/state").read_text() == "FAILED\n", "the state is not FAILED")
-    told = re.search(r"rank\w* (\d+)", said)
-    need(told and (rank is None or int(told[1]) == rank), f"the lost rank is not named, see {log}")
-    need(re.search(r"step \d+", said.splitlines()[-1]), f"its last step is not named, see {log}")
+    told = re.search(r"rank (\d+) .*step \d+", said)
+    right = told and (rank is None or int(told[1]) == rank)
+    need(right, f"the lost rank and its last step are not named, see {log}")
     alive = descendants(os.getpid())
     need(not alive.keys() & set(workers), "some workers live on")
-    return f"rank {told[1]} killed: the job ended and named it"
+    return f"the job ended: {told[0]}"
 
 
 def resume() -> str:
