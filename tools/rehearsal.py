@@ -277,6 +277,7 @@ def export() -> str:
     import buildgpt
 
     print("$ python  # transformers and buildgpt on the same ids")
+    transformers.logging.disable_progress_bar()
     theirs = transformers.GPT2LMHeadModel.from_pretrained(PLACE / "exported").eval()
     ours = buildgpt.load(PLACE / "runs/undisturbed").model
     ids = torch.randint(50257, (2, 64), generator=torch.Generator().manual_seed(0))
