@@ -9,15 +9,16 @@ ifneq ($(TORCH),)
 INSTALL = $(BIN)/uv pip install --quiet --python $(BIN)/python --torch-backend $(TORCH)
 endif
 
-.PHONY: help install demo test lint bench clean
+.PHONY: help install demo test lint bench rehearsal clean
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make demo     train a GPT on Shakespeare and let it talk"
-	@echo "make test     the whole test suite"
-	@echo "make lint     ruff and mypy"
-	@echo "make bench    measure speed against other implementations"
-	@echo "make install  only what make demo needs, into .venv"
+	@echo "make demo        train a GPT on Shakespeare and let it talk"
+	@echo "make test        the whole test suite"
+	@echo "make lint        ruff and mypy"
+	@echo "make bench       measure speed against other implementations"
+	@echo "make rehearsal   the whole path of a reproduction, small: some minutes on 2 cores"
+	@echo "make install     only what make demo needs, into .venv"
 
 install: $(STAMP)
 
@@ -34,6 +35,9 @@ lint: $(STAMP)-dev
 
 bench: $(STAMP)-dev
 	$(BIN)/python benchmarks/cpu.py
+
+rehearsal: $(STAMP)-dev
+	$(BIN)/python tools/rehearsal.py
 
 clean:
 	rm -rf .venv
