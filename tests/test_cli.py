@@ -177,7 +177,7 @@ def test_files_that_hold_no_text_are_refused(say, tmp_path, content, said, token
 
 def test_a_folder_without_text_is_refused(say, tmp_path):
     (tmp_path / "folder").mkdir()
-    assert "holds no .txt or .md file" in complaint(say("prepare", "folder"), 1)
+    assert "holds no .txt, .md, .jsonl" in complaint(say("prepare", "folder"), 1)
 
 
 def test_a_file_shorter_than_the_context_is_refused(say, tmp_path, tiny, trains_here):

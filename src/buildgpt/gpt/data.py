@@ -8,8 +8,9 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
+from io import BufferedRandom
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
@@ -72,7 +73,7 @@ class ShardWriter:
         self.folder, self.split, self.shard_tokens = folder, split, shard_tokens
         self.shards: list[dict[str, Any]] = []
         self.documents = 0
-        self.growing: BinaryIO | None = None
+        self.growing: BufferedRandom | None = None
         self.tokens = 0  # in the shard that grows
 
     @property
@@ -118,7 +119,7 @@ class ShardWriter:
         self.growing, self.tokens = None, 0
 
     def save(self) -> dict[str, Any]:
-        """All that was added goes onto the disk; returns what `restore` needs to go on from here."""
+        """Put all that was added onto the disk; returns what `restore` needs to go on from here."""
         if self.growing:
             self.growing.flush()
             os.fsync(self.growing.fileno())
