@@ -115,7 +115,7 @@ def test_words_that_compute_nothing_do_not_import_torch(words, environment, tmp_
         (["sample", "x", "--top-p", "0"], "top-p = 0.0"),
         (["sample", "x", "--samples", "0"], "samples must be at least 1"),
         (["sample", "x", "--max-tokens", "-5"], "max-tokens must not be negative"),
-        (["prepare"], "Missing argument 'FILE...'"),
+        (["prepare"], "Missing argument 'SOURCE...'"),
         (["prepare", "missing.txt"], "there is no file or folder missing.txt"),
         (["prepare", "a.txt", "--tokenizer", "word"], "--tokenizer = 'word' is not one of: char"),
         (["prepare", "a.txt", "--val-fraction", "1"], "--val-fraction"),

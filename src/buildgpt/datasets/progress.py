@@ -8,10 +8,19 @@ from typing import Any
 EVERY = 10.0  # seconds between plain lines
 
 
-class Progress:
-    """A bar on a terminal, else a plain line now and then; both on stderr. Threads may share one.
+class Stopped(Exception):
+    """Nobody waits for this work any more."""
 
-    `total` and what is added are in one unit: bytes ("B") or tokens.
+
+shown: list["Progress"] = []  # on the terminal, a line each
+live: Any = None  # what draws them
+
+
+class Progress:
+    """A line that is kept up to date on a terminal, else a line now and then; both on stderr.
+
+    `total` and what is added are in one unit: bytes ("B") or tokens. Threads may share one; once
+    it is stopped, whoever adds to it gets Stopped.
     """
 
     def __init__(self, what: str, total: float, unit: str) -> None:
@@ -19,18 +28,26 @@ class Progress:
         self.done = self.skipped = 0.0  # skipped: done before, so no sign of the pace
         self.lock, self.stopped = threading.Lock(), False
         self.began = self.said = time.monotonic()
-        self.live = start_live() if sys.stderr.isatty() else None
 
     def __enter__(self) -> "Progress":
+        global live
+        shown.append(self)
+        if sys.stderr.isatty() and not live:
+            live = start_live()
         return self
 
     def __exit__(self, *_: object) -> None:
+        global live
         self.stopped = True
-        if self.live:
-            self.live.stop()
+        shown.remove(self)
+        if live and not shown:
+            live.stop()
+            live = None
 
     def add(self, amount: float, skipped: bool = False) -> None:
         """So much more is done; `skipped` if it was there before."""
+        if self.stopped:
+            raise Stopped
         with self.lock:
             self.done += amount
             self.skipped += amount if skipped else 0
@@ -42,8 +59,8 @@ class Progress:
 
     def show(self) -> None:
         """Say where it stands, if it is time to."""
-        if self.live:
-            self.live.update(self.words())
+        if live:
+            live.update("\n".join(progress.words() for progress in shown))
         elif time.monotonic() - self.said >= EVERY:
             self.said = time.monotonic()
             print(self.words(), file=sys.stderr, flush=True)
@@ -65,9 +82,9 @@ def start_live() -> Any:
     from rich.console import Console
     from rich.live import Live
 
-    live = Live(console=Console(stderr=True), refresh_per_second=4, transient=True)
-    live.start()
-    return live
+    started = Live(console=Console(stderr=True), refresh_per_second=4, transient=True)
+    started.start()
+    return started
 
 
 def readable(amount: float, unit: str) -> str:

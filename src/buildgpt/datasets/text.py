@@ -12,7 +12,6 @@ from typing import Any
 
 from buildgpt.core import Core
 
-from .encoding import encode_all
 from .progress import Progress
 from .reading import (
     SUFFIXES,
@@ -206,15 +205,17 @@ def write_shards(
     return splits
 
 
-def work_folder(out: Path) -> Path:
+def work_folder(out: Path, kind: str = "") -> Path:
     """Where `out` is made, under the same name, as its shards are named after it."""
-    return out.parent / f".{out.name}.tmp" / out.name
+    return out.parent / f".{out.name}{kind}.tmp" / out.name
 
 
 def fill(
     core: Core, sources: list[Source], tokenizer: Any, folder: Path, processes: int
 ) -> tuple[dict[str, Any], int]:
     """Write the shards of both splits; returns the manifest's splits and the empty documents."""
+    from .encoding import encode_all
+
     writers = {split: core.data.ShardWriter(folder, split) for split in core.data.SPLITS}
     empty, size = 0, sum(source.size() for source in sources)
     encoded = encode_all(core, all_tasks(core, sources), tokenizer, processes)
