@@ -18,6 +18,7 @@ TRIES = 6  # in a row without a byte more
 PAUSE = 1.0  # seconds before the second try, twice as long before each further one
 PIECE = 1 << 20  # bytes
 SECONDS_TO_CONNECT, SECONDS_OF_SILENCE = 20, 60
+NOTHING_THERE = 416  # the file ends where we would go on
 TRANSIENT = (408, 429, 500, 502, 503, 504)  # statuses that a later try may not meet
 
 
@@ -115,6 +116,8 @@ def receive(
     limits = (SECONDS_TO_CONNECT, SECONDS_OF_SILENCE)
     try:
         with requests.get(url, headers=wanted, stream=True, timeout=limits) as answer:
+            if have and answer.status_code == NOTHING_THERE:
+                return  # all is here already; its size and checksum will tell
             refuse_status(url, answer, core)
             if have and not continues(answer, have):  # all of it comes again
                 advance(-have)
