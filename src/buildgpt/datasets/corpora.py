@@ -352,6 +352,9 @@ def encode_raw(
     complete = {"complete": journal.file == len(files)}
     more = {"source": source | complete, "empty_documents": journal.empty}
     core.data.write_manifest(folder, core.tokenizer.GPT2Tokenizer(), splits, **more)
+    listed = {shard["file"] for shard in all_shards(splits)}
+    for path in set(folder.glob("*.bin*")) - {folder / name for name in listed}:
+        path.unlink()  # begun by a process that was killed before the journal said so
     folder.rename(out)
     (out / journal.path.name).unlink(missing_ok=True)
     shutil.rmtree(folder.parent, ignore_errors=True)
