@@ -113,7 +113,7 @@ def test_words_that_compute_nothing_do_not_import_torch(words, environment, tmp_
         (["sample", "x", "--top-p", "0"], "top-p = 0.0"),
         (["sample", "x", "--samples", "0"], "samples must be at least 1"),
         (["sample", "x", "--max-tokens", "-5"], "max-tokens must not be negative"),
-        (["prepare"], "Missing argument 'FILE...'"),
+        (["prepare"], "Missing argument 'SOURCE...'"),
         (["prepare", "missing.txt"], "there is no file or folder missing.txt"),
         (["prepare", "a.txt", "--tokenizer", "word"], "--tokenizer = 'word' is not one of: char"),
         (["prepare", "a.txt", "--val-fraction", "1"], "--val-fraction"),
@@ -175,7 +175,7 @@ def test_files_that_hold_no_text_are_refused(say, tmp_path, content, said, token
 
 def test_a_folder_without_text_is_refused(say, tmp_path):
     (tmp_path / "folder").mkdir()
-    assert "holds no .txt or .md file" in complaint(say("prepare", "folder"), 1)
+    assert "holds no .txt, .md, .jsonl" in complaint(say("prepare", "folder"), 1)
 
 
 def test_a_file_shorter_than_the_context_is_refused(say, tmp_path, tiny, trains_here):

@@ -234,7 +234,8 @@ def test_a_missing_file_is_refused(tmp_path):
 def test_a_folder_without_text_is_refused(tmp_path):
     write(tmp_path / "in" / "picture.png", b"\x89PNG")
     sentence = refusal(tmp_path, UserError, [tmp_path / "in"])
-    assert sentence == f"{tmp_path}/in holds no .txt or .md file"
+    kinds = ".txt, .md, .jsonl, .jsonl.gz, .jsonl.zst or .parquet"
+    assert sentence == f"{tmp_path}/in holds no {kinds} file"
 
 
 def test_a_file_that_may_not_be_read_is_refused(tmp_path, monkeypatch):
@@ -243,7 +244,7 @@ def test_a_file_that_may_not_be_read_is_refused(tmp_path, monkeypatch):
     def forbidden(*_: object, **__: object) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
-    monkeypatch.setattr(Path, "read_text", forbidden)
+    monkeypatch.setattr(Path, "open", forbidden)
     assert refusal(tmp_path, UserError, [path]) == f"cannot read {path}: Permission denied"
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from .core import Core, load_core
 from .datasets import download, text
 from .datasets.download import local_folder
+from .datasets.download import provide_hellaswag as provide_hellaswag
 
 RECIPES = Path(__file__).parent / "recipes"
 RUNS = Path("runs")
@@ -226,9 +227,30 @@ def prepare(
     tokenizer: str = "char",
     val_fraction: float = 0.1,
     vocab_size: int = 1024,
+    column: str = "text",
     core: Core | None = None,
 ) -> dict[str, Any]:
     """Turn text files and folders into a folder of shards; returns what it holds."""
     paths = [Path(source) for source in sources]
     core = core or load_core()
-    return text.prepare(core, paths, Path(out), tokenizer, val_fraction, vocab_size)
+    return text.prepare(core, paths, Path(out), tokenizer, val_fraction, vocab_size, column)
+
+
+def prepare_corpus(
+    name: str,
+    out: str | Path = "",
+    tokens: str = "",
+    sample: bool = False,
+    raw: bool = False,
+    core: Core | None = None,
+) -> dict[str, Any]:
+    """Provide "fineweb-edu" or "fineweb" in `out`, data/NAME otherwise; returns what it holds.
+
+    `tokens` is how many to train on, such as "10B"; `sample` takes 100M for a try. `raw` encodes
+    the corpus's text here instead of downloading tokens.
+    """
+    from .datasets import corpora
+
+    core = core or load_core()
+    wanted = corpora.parse_tokens(core, tokens) if tokens else 0
+    return corpora.prepare(core, name, Path(out or f"data/{name}"), wanted, sample, raw)

@@ -229,26 +229,96 @@ def measure_hellaswag(model: api.Loaded, file: str, limit: int, as_json: bool) -
 
 @app.command()
 def prepare(
-    sources: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Text files, folders.")],
+    sources: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="SOURCE...",
+            help="fineweb-edu, fineweb, shakespeare, hellaswag; or files and folders.",
+        ),
+    ],
     out: Annotated[Path | None, typer.Option(help="The new folder; data/NAME otherwise.")] = None,
-    tokenizer: Annotated[str, typer.Option(help="char, byte, bpe or gpt2.")] = "char",
+    tokens: Annotated[str, typer.Option(help="Of a public corpus: 10B (default), 350M.")] = "",
+    sample: Annotated[bool, typer.Option("--sample", help="Only 100M tokens, for a try.")] = False,
+    raw: Annotated[bool, typer.Option("--raw", help="Take its text and encode it here.")] = False,
+    tokenizer: Annotated[
+        str | None, typer.Option(help="Of your files: char (default), byte, bpe or gpt2.")
+    ] = None,
     val_fraction: Annotated[float, typer.Option(help="The share held out.")] = 0.1,
     vocab_size: Annotated[int, typer.Option(help="For bpe: how many ids.")] = 1024,
+    column: Annotated[str, typer.Option(help="The text in .jsonl and .parquet.")] = "text",
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Only check the shards of the folder FILE.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Turn text files into shards of tokens. `shakespeare` is the bundled corpus."""
-    out = out or Path("data") / sources[0].stem
-    result = api.prepare([*sources], out, tokenizer, val_fraction, vocab_size)
+    """Turn a public corpus or your own text into shards of tokens.
+
+    Your own text may be .txt, .md, .jsonl (also .gz, .zst), .parquet and folders of them. A public
+    corpus that was interrupted goes on when the same command is run again.
+    """
+    core, name = load_core(), str(sources[0])
+    public = len(sources) == 1 and name in PUBLIC and not sources[0].exists()
+    check_prepare_words(core, name, public, tokens, sample, raw, tokenizer)
+    if verify:
+        show_verified(core, sources, as_json)
+    elif public and name == "hellaswag":
+        from .datasets.download import provide_hellaswag
+
+        path = provide_hellaswag(core)
+        print(json.dumps({"file": str(path)}) if as_json else f"{path}: HellaSwag's items")
+    elif public:
+        result = api.prepare_corpus(name, out or "", tokens, sample, raw, core)
+        show_prepared(result, "gpt2", "gpt2-124m", as_json)
+    else:
+        kind, out = tokenizer or "char", out or Path("data") / sources[0].name.partition(".")[0]
+        result = api.prepare([*sources], out, kind, val_fraction, vocab_size, column, core)
+        show_prepared(result, kind, "shakespeare", as_json)
+
+
+PUBLIC = ("fineweb-edu", "fineweb", "hellaswag")
+
+
+def check_prepare_words(
+    core: Core, name: str, public: bool, tokens: str, sample: bool, raw: bool, tokenizer: str | None
+) -> None:
+    """Raise UsageError for options that do not go with what is prepared."""
+    corpus = public and name != "hellaswag"
+    core.config.require(
+        corpus or not (tokens or sample or raw),
+        f"--tokens, --sample and --raw go with fineweb-edu and fineweb, not with {name}",
+    )
+    core.config.require(
+        not corpus or tokenizer in (None, "gpt2"),
+        f"{name} comes in GPT-2's tokens; leave --tokenizer out",
+    )
+    core.config.require(not (tokens and sample), "give either --tokens or --sample")
+
+
+def show_prepared(result: dict[str, object], kind: str, recipe: str, as_json: bool) -> None:
+    """What a prepared folder holds, and how to train on it."""
     if as_json:
         print(json.dumps(result))
         return
+    out = Path(str(result["out"]))
     print(
         f"{out}: {result['train_tokens']:,} tokens to train on, {result['val_tokens']:,} held out,"
-        f" {result['vocab_size']:,} ids ({tokenizer})"
+        f" {result['vocab_size']:,} ids ({kind})"
     )
-    print(
-        f"train on it: {program_name()} train shakespeare --name {out.name} --set data.path={out}"
-    )
+    print(f"train on it: {program_name()} train {recipe} --name {out.name} --set data.path={out}")
+
+
+def show_verified(core: Core, folders: list[Path], as_json: bool) -> None:
+    """Check each folder of shards."""
+    from .datasets.verify import verify
+
+    for folder in folders:
+        found = verify(core, folder)
+        print(
+            json.dumps(found)
+            if as_json
+            else f"{folder}: {found['shards']} shards, {found['tokens']:,} tokens, all as the"
+            " manifest says"
+        )
 
 
 @app.command("import")

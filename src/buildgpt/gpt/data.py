@@ -6,7 +6,9 @@ as one sequence of tokens; sequence i is tokens [i*T, i*T + T], T inputs and the
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
+from io import BufferedRandom
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .config import DataConfig, UserError, require, write_bytes, write_text
+from .config import DataConfig, UserError, require, write_text
 from .tokenizer import Tokenizer, build_tokenizer
 
 # The layout of llm.c's and build-nanogpt's successors' public shards: 256 little-endian int32,
@@ -63,41 +65,83 @@ def open_shard(path: Path) -> np.ndarray:
 class ShardWriter:
     """Write the tokens of one split into shards of a given size; each appears whole or not at all.
 
+    A shard grows in a hidden file beside, so that memory stays small whatever its size.
     `shards` lists what is finished, as the manifest wants it.
     """
 
     def __init__(self, folder: Path, split: str, shard_tokens: int = 100_000_000) -> None:
         self.folder, self.split, self.shard_tokens = folder, split, shard_tokens
         self.shards: list[dict[str, Any]] = []
-        self.buffer: list[np.ndarray] = []
-        self.buffered = 0
         self.documents = 0
+        self.growing: BufferedRandom | None = None
+        self.tokens = 0  # in the shard that grows
 
-    def add(self, ids: Sequence[int] | np.ndarray) -> None:
-        """Append one document's ids; it may cross into the next shard."""
-        self.documents += 1
+    @property
+    def paths(self) -> tuple[Path, Path]:
+        """Of the shard that grows: its file once it is whole, and until then."""
+        path = self.folder / f"{self.folder.name}_{self.split}_{len(self.shards):06d}.bin"
+        return path, path.with_name(f".{path.name}.part")
+
+    def add(self, ids: Sequence[int] | np.ndarray, documents: int = 1) -> None:
+        """Append the ids of whole documents or of a part; they may cross into the next shard."""
+        self.documents += documents
         tokens = np.asarray(ids, dtype=TOKEN)
-        while self.buffered + len(tokens) >= self.shard_tokens:
-            room = self.shard_tokens - self.buffered
-            self.buffer.append(tokens[:room])
+        while self.tokens + len(tokens) >= self.shard_tokens:
+            room = self.shard_tokens - self.tokens
+            self.append(tokens[:room])
             tokens = tokens[room:]
             self.flush()
-        self.buffer.append(tokens)
-        self.buffered += len(tokens)
+        if len(tokens):
+            self.append(tokens)
+
+    def append(self, tokens: np.ndarray) -> None:
+        """Let the shard grow; its header is written when its number of tokens is known."""
+        if self.growing is None:
+            self.growing = self.paths[1].open("w+b")
+            self.growing.seek(HEADER_BYTES)
+        self.growing.write(tokens.tobytes())
+        self.tokens += len(tokens)
 
     def flush(self) -> None:
-        """Write what is buffered as one shard."""
-        tokens = np.concatenate(self.buffer) if self.buffer else np.empty(0, TOKEN)
-        path = self.folder / f"{self.folder.name}_{self.split}_{len(self.shards):06d}.bin"
-        data = header(len(tokens)) + tokens.tobytes()
-        write_bytes(path, data)
-        digest = hashlib.sha256(data).hexdigest()
-        self.shards.append({"file": path.name, "tokens": len(tokens), "sha256": digest})
-        self.buffer, self.buffered = [], 0
+        """Finish the shard that grows: its header, all of it onto the disk, its name."""
+        self.append(np.empty(0, TOKEN))  # so that there is a file
+        assert self.growing
+        with self.growing as file:
+            file.seek(0)
+            file.write(header(self.tokens))
+            file.flush()
+            os.fsync(file.fileno())
+            file.seek(0)
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        path, part = self.paths
+        part.replace(path)
+        self.shards.append({"file": path.name, "tokens": self.tokens, "sha256": digest})
+        self.growing, self.tokens = None, 0
+
+    def save(self) -> dict[str, Any]:
+        """Put all that was added onto the disk; returns what `restore` needs to go on from here."""
+        if self.growing:
+            self.growing.flush()
+            os.fsync(self.growing.fileno())
+        return {"shards": [*self.shards], "documents": self.documents, "tokens": self.tokens}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what `save` returned in a process that died; what came later is forgotten."""
+        self.shards, self.documents = state["shards"], state["documents"]
+        path, part = self.paths
+        if path.exists():  # finished after the state was saved
+            path.replace(part)
+        if state["tokens"]:
+            size = HEADER_BYTES + state["tokens"] * TOKEN.itemsize
+            if not part.exists() or part.stat().st_size < size:
+                raise UserError(f"{part} is damaged; delete {self.folder} and begin again")
+            self.growing, self.tokens = part.open("r+b"), state["tokens"]
+            self.growing.truncate(size)
+            self.growing.seek(size)
 
     def close(self) -> dict[str, Any]:
         """Write the last shard; returns this split's part of the manifest."""
-        if self.buffered or not self.shards:
+        if self.tokens or not self.shards:
             self.flush()
         total = sum(shard["tokens"] for shard in self.shards)
         return {"tokens": total, "documents": self.documents, "shards": self.shards}
