@@ -253,7 +253,8 @@ def train(data: Path, micro_batch: int, scale: Scale, clock: Clock) -> dict[str,
     settings = [
         *("data.tokenizer=gpt2", "data.val_tokens=0", f"train.max_seconds={seconds:.1f}"),
         *(f"train.micro_batch={micro_batch}", f"runtime.device={scale.device}"),
-        *("train.eval_every=0", "train.checkpoint_every=0", "sample.every=0"),
+        *("train.eval_every=0", "train.hellaswag_every=0", "sample.every=0"),
+        *("train.checkpoint_every=0", "train.checkpoint_minutes=0"),
         *scale.settings,
     ]
     recipe = find_recipe(load_core(), "gpt2-124m")
@@ -263,7 +264,7 @@ def train(data: Path, micro_batch: int, scale: Scale, clock: Clock) -> dict[str,
         named = [*command, "--name", "classics", "--runs", runs]
         process = subprocess.Popen(named, env=environment())
         status = wait_for(process, clock.left())
-        lines = load_core().train.read_metrics(Path(runs) / "classics")
+        lines = load_core().runlog.read_metrics(Path(runs) / "classics")
     return {"settings": settings, "exit_status": status} | story(lines)
 
 

@@ -10,7 +10,7 @@ import pytest
 import buildgpt
 from buildgpt import api
 from buildgpt.core import Core, load_core
-from buildgpt.gpt import checkpoint, train
+from buildgpt.gpt import checkpoint, runlog
 from buildgpt.gpt.config import UsageError, UserError, load_recipe
 
 README = Path(__file__).parent.parent / "README.md"
@@ -61,7 +61,7 @@ def test_a_step_can_be_chosen(trained):
 
 
 def test_evaluation_is_that_of_training(trained):
-    last = [line for line in train.read_metrics(trained) if line["kind"] == "val"][-1]
+    last = [line for line in runlog.read_metrics(trained) if line["kind"] == "val"][-1]
     result = buildgpt.load(trained).evaluate()
     assert (result.loss, result.tokens) == (last["loss"], last["scored"])
     assert result.bits_per_byte == last["bits_per_byte"]

@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from buildgpt.gpt import checkpoint, config, train
+from buildgpt.gpt import checkpoint, config, runlog, train
 from buildgpt.gpt.config import ModelConfig, UsageError, UserError
 from buildgpt.gpt.model import GPT
 
@@ -356,7 +356,7 @@ def test_a_run_goes_on_from_the_mirror_on_a_new_machine(fit, tmp_path, monkeypat
     shutil.rmtree(tmp_path / "runs" / "run")
     monkeypatch.setattr(train.Trainer, "update", update)
     run = fit("run", setting, resume=True)
-    attempts = {x["attempt"] for x in train.read_metrics(run)}
+    attempts = {x["attempt"] for x in runlog.read_metrics(run)}
     assert attempts == {1, 2}  # its past came along
     for name in NAMES[1:3]:
         ends = [checkpoint.choose_checkpoint(folder) / name for folder in (whole, run)]
@@ -415,7 +415,7 @@ def test_a_copy_that_was_cut_off_is_no_checkpoint(mirrored, monkeypatch):
 def test_a_mirror_that_fails_leaves_a_note_and_the_run_goes_on(fit, tmp_path):
     (tmp_path / "bucket").write_text("a file, no folder")
     run = fit("run", f"train.mirror={tmp_path / 'bucket'}")
-    notes = [x["message"] for x in train.read_metrics(run) if x.get("event") == "note"]
+    notes = [x["message"] for x in runlog.read_metrics(run) if x.get("event") == "note"]
     assert len(notes) >= 1
     assert all("bucket/run did not take step_00000" in note for note in notes)
     assert train.read_state(run) == "DONE"

@@ -13,7 +13,7 @@ import pytest
 
 from buildgpt import api, watch
 from buildgpt import cli as command_line
-from buildgpt.gpt import checkpoint, train
+from buildgpt.gpt import checkpoint, runlog, train
 from buildgpt.gpt.config import load_recipe
 
 VERBS = ["demo", "train", "sample", "eval", "prepare", "import", "export", "plan", "doctor"]
@@ -319,7 +319,7 @@ def test_train_in_a_process_of_its_own(cli, tiny, tmp_path):
     ]
     assert (summary["run"], summary["step"], summary["tokens"]) == ("r/new", 3, 192)
     assert summary["seconds"] > 0
-    assert summary["train_loss"] == train.read_metrics(tmp_path / "r" / "new")[-4]["loss"]
+    assert summary["train_loss"] == runlog.read_metrics(tmp_path / "r" / "new")[-4]["loss"]
     assert (tmp_path / "r" / "new" / "state").read_text() == "DONE\n"
     assert "step      3  loss " in done.stdout
 
@@ -349,7 +349,7 @@ def test_a_signal_to_the_program_saves_and_says_how_to_go_on(number, tiny, tmp_p
         text=True,
     )
     run = tmp_path / "runs" / "long"
-    while process.poll() is None and len(train.read_metrics(run)) < 5:
+    while process.poll() is None and len(runlog.read_metrics(run)) < 5:
         time.sleep(0.05)
     process.send_signal(number)
     out, err = process.communicate(timeout=100)
@@ -399,7 +399,7 @@ def test_eval_measures_what_training_measured(say, trained):
     outcome = say("eval", trained, "--json")
     found = json.loads(outcome.out.splitlines()[-1])
     assert {"run", "step", "val_loss", "bits_per_byte", "tokens"} <= found.keys()
-    measured = [line for line in train.read_metrics(trained) if line["kind"] == "val"]
+    measured = [line for line in runlog.read_metrics(trained) if line["kind"] == "val"]
     assert found["val_loss"] == measured[-1]["loss"]
     assert f"validation loss {found['val_loss']:.4f}" in say("eval", trained).out
     earlier = json.loads(say("eval", trained, "--step", "6", "--json").out)

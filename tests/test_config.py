@@ -73,6 +73,7 @@ def test_every_key_is_written_and_read_back(tmp_path):
             eval_every=3,
             hellaswag_every=6,
             checkpoint_every=4,
+            checkpoint_minutes=0.5,
             keep_checkpoints=5,
             mirror="bucket",
             on_nonfinite="skip",

@@ -12,7 +12,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from buildgpt.gpt import train
+from buildgpt.gpt import runlog, train
 from buildgpt.gpt.config import ModelConfig, RuntimeConfig
 from buildgpt.gpt.generate import Sampling, generate
 from buildgpt.gpt.model import GPT
@@ -40,7 +40,7 @@ def runtime():
 
 def losses(run: Path) -> list[float]:
     """The training loss of every step, the latest attempt's."""
-    lines = train.read_metrics(run)
+    lines = runlog.read_metrics(run)
     return list({li["step"]: li["loss"] for li in lines if li["kind"] == "train"}.values())
 
 
@@ -91,8 +91,8 @@ def test_training_agrees_with_the_cpu_compiled_or_not(fit):
 
 
 def test_evaluation_is_the_cpus(fit):
-    on_cpu = train.read_metrics(fit("cpu"))
-    on_gpu = train.read_metrics(fit("gpu", f"runtime.device={DEVICE}"))
+    on_cpu = runlog.read_metrics(fit("cpu"))
+    on_gpu = runlog.read_metrics(fit("gpu", f"runtime.device={DEVICE}"))
     for mine, theirs in zip(
         *([li for li in run if li["kind"] == "val"] for run in (on_gpu, on_cpu))
     ):
@@ -109,7 +109,7 @@ def test_a_resumed_run_goes_on_as_the_undisturbed_one_did(fit):
         shutil.rmtree(broken / "checkpoints" / later)
     (broken / "state").write_text("RUNNING\n")
     fit("broken", resume=True)
-    assert {line["attempt"] for line in train.read_metrics(broken)} == {1, 2}
+    assert {line["attempt"] for line in runlog.read_metrics(broken)} == {1, 2}
     # Not to the bit: sums by atomic additions end in any order on a GPU.
     assert losses(broken) == pytest.approx(losses(whole), abs=1e-3)
 

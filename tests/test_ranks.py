@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import load_file
 from torch.distributed import TCPStore
 
-from buildgpt.gpt import checkpoint, train
+from buildgpt.gpt import checkpoint, runlog, train
 from buildgpt.gpt.config import TrainConfig, UsageError, load_recipe
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
@@ -122,14 +122,14 @@ def assert_same_bits(run: Path, other: Path) -> None:
 
 
 def val_losses(run: Path) -> list[float]:
-    return [line["loss"] for line in train.read_metrics(run) if line["kind"] == "val"]
+    return [line["loss"] for line in runlog.read_metrics(run) if line["kind"] == "val"]
 
 
 def wait_for_step(run: Path, step: int) -> None:
     """Return once the run has reported this step in its newest attempt."""
     ends = time.monotonic() + 100
     while time.monotonic() < ends:
-        lines = train.read_metrics(run)
+        lines = runlog.read_metrics(run)
         newest = max((line["attempt"] for line in lines), default=0)
         if any(x["attempt"] == newest and x["step"] >= step for x in lines):
             return
@@ -197,8 +197,8 @@ def test_a_run_may_go_on_with_another_number_of_ranks(finish, fit, runs):
     finish(2, "run", *settings, "train.steps=3", "runtime.parallel=fsdp")
     finish(4, "run", "train.steps=6", "runtime.parallel=ddp", resume=True)
     run = fit("run", "train.steps=9", resume=True)
-    whole_rates = [x["lr"] for x in train.read_metrics(whole) if x["kind"] == "train"]
-    run_rates = {x["step"]: x["lr"] for x in train.read_metrics(run) if x["kind"] == "train"}
+    whole_rates = [x["lr"] for x in runlog.read_metrics(whole) if x["kind"] == "train"]
+    run_rates = {x["step"]: x["lr"] for x in runlog.read_metrics(run) if x["kind"] == "train"}
     assert len(whole_rates) == len(run_rates) == 9
     assert checkpoint.step_of(checkpoint.choose_checkpoint(run)) == 9
 
@@ -240,7 +240,7 @@ def test_four_ranks_killed_again_and_again_end_in_the_same_bits(start, finish, r
         [said] = ranks.said()
         assert re.match(rf"error: rank {victim} fell silent after step \d+; --resume goes", said)
         found = checkpoint.find_checkpoints(runs / "run")
-        reached = max(line["step"] for line in train.read_metrics(runs / "run"))
+        reached = max(line["step"] for line in runlog.read_metrics(runs / "run"))
         assert reached - (checkpoint.step_of(found[-1]) if found else 0) <= 5
     ranks = start(4, "run", *LONG, resume=True)
     wait_for_step(runs / "run", 30)
@@ -249,7 +249,7 @@ def test_four_ranks_killed_again_and_again_end_in_the_same_bits(start, finish, r
     assert ranks.said() == []
     assert train.read_state(runs / "run") == "PREEMPTED"
     preempted = checkpoint.step_of(checkpoint.choose_checkpoint(runs / "run"))
-    assert preempted == train.read_metrics(runs / "run")[-1]["step"]
+    assert preempted == runlog.read_metrics(runs / "run")[-1]["step"]
     assert_same_bits(finish(4, "run", *LONG, resume=True), whole)
 
 
@@ -317,7 +317,7 @@ def test_gpus_starts_torchrun_and_says_so(cli, tiny, tmp_path):
         f"torchrun --standalone --nproc-per-node=2 -m buildgpt.gpt.train {tiny}"
     )
     assert json.loads(lines[-1])["step"] == 2
-    started = train.read_metrics(tmp_path / "runs" / "two")[0]
+    started = runlog.read_metrics(tmp_path / "runs" / "two")[0]
     assert (started["ranks"], started["parallel"]) == (2, "ddp")
     again = cli("train", tiny, "--gpus", "2", "--name", "two")
     assert again.returncode == 2

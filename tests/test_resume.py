@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from buildgpt.gpt import checkpoint, train
+from buildgpt.gpt import checkpoint, runlog, train
 from buildgpt.gpt.config import UsageError
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
@@ -191,7 +191,7 @@ def test_attempts_that_were_killed_stay_in_the_metrics(attempt, runs):
     assert status(attempt("run")) == 0
     done = [
         (line["attempt"], line["step"])
-        for line in train.read_metrics(runs / "run")
+        for line in runlog.read_metrics(runs / "run")
         if line["kind"] == "train"
     ]
     assert done == [(1, s) for s in range(1, 6)] + [(2, s) for s in range(5, 13)]
@@ -251,7 +251,7 @@ def test_resume_falls_back_to_the_older_complete_checkpoint(missing, attempt, wh
     assert checkpoint.step_of(checkpoint.choose_checkpoint(runs / "run")) == 8
     (runs / "run" / "checkpoints" / "step_000008" / missing).unlink()
     assert status(attempt("run")) == 0
-    resumed = next(x for x in train.read_metrics(runs / "run") if x.get("event") == "resume")
+    resumed = next(x for x in runlog.read_metrics(runs / "run") if x.get("event") == "resume")
     assert resumed["step"] == 6
     check_end(runs / "run", whole)
 

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch.nn import functional as F
 
 from buildgpt import api
-from buildgpt.gpt import checkpoint, data, optim, runtime, train
+from buildgpt.gpt import checkpoint, data, optim, runlog, runtime, train
 from buildgpt.gpt.config import TrainConfig, UsageError, UserError, load_recipe
 
 FILES = ("model.safetensors", "optimizer.safetensors")
@@ -31,7 +31,7 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
 
 
 def lines(run: Path, kind: str) -> list[dict]:
-    return [line for line in train.read_metrics(run) if line["kind"] == kind]
+    return [line for line in runlog.read_metrics(run) if line["kind"] == kind]
 
 
 def losses(run: Path) -> list[float]:
@@ -251,6 +251,23 @@ def test_a_micro_batch_that_does_not_fit_is_refused_with_one_that_does(fit):
         fit("run", "train.micro_batch=3")
 
 
+def test_a_checkpoint_is_saved_when_the_newest_one_is_too_old(fit, monkeypatch):
+    """By rank 0's clock, here one that a step moves on by a minute."""
+    accumulate, now = train.Trainer.accumulate, [0.0]
+
+    def slow(self):
+        now[0] += 60.0
+        return accumulate(self)
+
+    monkeypatch.setattr(train.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(train.Trainer, "accumulate", slow)
+    never = ["train.checkpoint_every=0", "train.keep_checkpoints=9"]
+    run = fit("run", *never, "train.checkpoint_minutes=2.5")
+    assert [checkpoint.step_of(c) for c in checkpoint.find_checkpoints(run)] == [3, 6, 8]
+    off = fit("off", *never, "train.checkpoint_minutes=0")
+    assert [checkpoint.step_of(c) for c in checkpoint.find_checkpoints(off)] == [8]
+
+
 # What it writes down.
 
 
@@ -271,7 +288,7 @@ def test_a_run_folder_holds_what_the_design_says(trained):
 
 
 def test_metrics_lines_say_where_they_stand_and_what_they_measure(trained):
-    found = train.read_metrics(trained)
+    found = runlog.read_metrics(trained)
     assert len(found) == len((trained / "metrics.jsonl").read_text().splitlines())
     for line in found:
         assert line["kind"] in ("train", "val", "sample", "event")
@@ -321,8 +338,8 @@ def test_attempts_count_up_and_metrics_are_only_ever_appended(fit, stop):
     fit("run", resume=True)
     after = (run / "metrics.jsonl").read_bytes()
     assert after.startswith(before)
-    assert {line["attempt"] for line in train.read_metrics(run)} == {1, 2}
-    second = [line for line in train.read_metrics(run) if line["attempt"] == 2]
+    assert {line["attempt"] for line in runlog.read_metrics(run)} == {1, 2}
+    second = [line for line in runlog.read_metrics(run) if line["attempt"] == 2]
     assert [line["step"] for line in second if line["kind"] == "train"] == [4, 5, 6, 7, 8]
     assert second[0]["event"] == "resume"
 
@@ -336,15 +353,15 @@ def test_a_torn_last_line_is_survived(fit, stop):
     fit("run", resume=True)
     after = (run / "metrics.jsonl").read_bytes()
     assert after.startswith(torn + b"\n")
-    assert train.read_metrics(run)[-1]["event"] == "done"
-    assert len(train.read_metrics(run)) == len(after.splitlines()) - 1
+    assert runlog.read_metrics(run)[-1]["event"] == "done"
+    assert len(runlog.read_metrics(run)) == len(after.splitlines()) - 1
 
 
 def test_seconds_of_all_attempts_add_up(fit, stop):
     stop(3)
     run = fit("run")
     fit("run", resume=True)
-    seconds = [line["seconds"] for line in train.read_metrics(run) if line["kind"] == "train"]
+    seconds = [line["seconds"] for line in runlog.read_metrics(run) if line["kind"] == "train"]
     assert seconds == sorted(seconds)
     state = checkpoint.read_state(run / "checkpoints" / "step_000006")
     assert state["seconds"] >= seconds[2]
@@ -371,7 +388,7 @@ def test_the_final_validation_is_of_the_final_weights(trained, corpus, core):
 
 def test_nothing_is_measured_before_the_final_update_and_reported_after(tiny, runs):
     summary = train.train(tiny, "run", runs)
-    found = train.read_metrics(runs / "run")
+    found = runlog.read_metrics(runs / "run")
     assert found[-1]["summary"] == summary
     assert summary["step"] == 8
     assert summary["tokens"] == 512
@@ -401,7 +418,7 @@ def test_a_signal_leaves_a_checkpoint_and_the_same_end(number, fit, tiny, runs, 
     cut = runs / "cut"
     assert (cut / "state").read_text() == "PREEMPTED\n"
     assert newest(cut).name == "step_000005"
-    event = train.read_metrics(cut)[-1]
+    event = runlog.read_metrics(cut)[-1]
     assert (event["event"], event["step"]) == ("preempted", 5)
     assert signal.Signals(number).name in event["message"]
     assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == handlers
@@ -424,7 +441,7 @@ def test_changing_only_what_is_logged_trains_no_further(fit):
     fit("run", "train.log_every=5", resume=True)
     assert {p.name: p.read_bytes() for p in newest(run).iterdir()} == before
     assert lines(run, "val")[-1]["loss"] == lines(run, "val")[-2]["loss"]
-    json.dumps(train.read_metrics(run), allow_nan=False)
+    json.dumps(runlog.read_metrics(run), allow_nan=False)
 
 
 @pytest.mark.parametrize(
@@ -483,7 +500,7 @@ def test_a_gradient_that_is_no_number_can_be_skipped(fit, poison):
     assert "step 6 " in skips[0]["message"]
     assert all(torch.isfinite(t).all() for t in weights(run).values())
     assert lines(run, "train")[5]["grad_norm"] is None
-    json.dumps(train.read_metrics(run), allow_nan=False)
+    json.dumps(runlog.read_metrics(run), allow_nan=False)
 
 
 def test_a_skipped_update_leaves_the_weights_alone(fit, poison):
@@ -507,7 +524,8 @@ def seconds_a_step(monkeypatch):
         clock.now += 1.0
         return original(self)
 
-    monkeypatch.setattr(train, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    for module in (train, runlog):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock.now))
     monkeypatch.setattr(train.Trainer, "accumulate", accumulate)
 
 
@@ -728,7 +746,7 @@ def test_fp16_that_overflows_whatever_the_scale_stops_the_run(fit, in_fp16, monk
 
 def test_a_run_that_is_being_trained_cannot_be_trained_by_another(fit, runs):
     whole = fit("run", "train.steps=2")
-    with train.locked(whole, runtime.Runtime(torch.device("cpu"))):
+    with train.locked(whole, True):
         with pytest.raises(UserError, match="another process") as refused:
             fit("run", "train.steps=4", resume=True)
         assert refused.value.exit_status == 1
@@ -751,8 +769,8 @@ def test_a_closed_pipe_does_not_end_the_training(fit, monkeypatch, capsys):
     def closed(*words, **how):
         raise BrokenPipeError
 
-    monkeypatch.setattr(train, "print", closed, raising=False)
-    monkeypatch.setattr(train.sys, "stdout", train.sys.stdout)
+    monkeypatch.setattr(runlog, "print", closed, raising=False)
+    monkeypatch.setattr(runlog.sys, "stdout", runlog.sys.stdout)
     assert (fit("run") / "state").read_text() == "DONE\n"
 
 
@@ -764,3 +782,45 @@ def test_too_little_memory_is_one_sentence(tiny, runs, monkeypatch, capsys, erro
     monkeypatch.setattr(train.Trainer, "accumulate", full)
     assert train.main([str(tiny), "--runs", str(runs)]) == 1
     assert "lower train.micro_batch" in capsys.readouterr().err
+
+
+# HellaSwag, while it trains.
+
+
+@pytest.fixture
+def items(tmp_path, words):
+    """Some items that the corpus's characters can spell."""
+    path = tmp_path / "items.jsonl"
+    endings = ["the cat sat", "rats eat hats", "a mat", "on that"]
+    item = {"ctx": words[:40].replace("\n", " "), "endings": endings, "label": 1}
+    path.write_text("".join(json.dumps(item) + "\n" for _ in range(3)))
+    return path
+
+
+def test_hellaswag_is_taken_as_often_as_the_recipe_says_and_at_the_end(fit, items):
+    from buildgpt.gpt.hellaswag import hellaswag, read_hellaswag
+
+    run = fit("run", "train.hellaswag_every=3", f"data.hellaswag={items}")
+    found = lines(run, "hellaswag")
+    assert [(x["step"], x["items"]) for x in found] == [(3, 3), (6, 3), (8, 3)]
+    loaded = checkpoint.load_run(run)
+    again = hellaswag(
+        loaded.model, loaded.tokenizer, read_hellaswag(items), runtime.Runtime(torch.device("cpu"))
+    )
+    assert (found[-1]["acc"], found[-1]["acc_norm"]) == (again.acc, again.acc_norm)
+
+
+def test_hellaswag_items_that_are_missing_are_missed_at_the_start(fit, runs):
+    with pytest.raises(UserError, match="cannot read HellaSwag's items from nowhere"):
+        fit("run", "train.hellaswag_every=1000", "data.hellaswag=nowhere")
+    assert lines(runs / "run", "train") == []
+
+
+def test_each_report_tells_the_mean_and_the_slowest_step_since_the_one_before(fit):
+    run = fit("run", "train.log_every=4")
+    for line in lines(run, "train"):
+        assert 0 < line["step_seconds"] <= line["slowest_step_seconds"]
+    start = lines(run, "event")[0]
+    assert start["device_name"]
+    assert start["parallel"] == "ddp"
+    assert lines(run, "event")[-1]["summary"]["peak_memory_gb"] > 0.01

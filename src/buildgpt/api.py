@@ -13,7 +13,6 @@ from typing import Any
 from .core import Core, load_core
 from .datasets import download, text
 from .datasets.download import local_folder
-from .datasets.download import provide_hellaswag as provide_hellaswag
 
 RECIPES = Path(__file__).parent / "recipes"
 RUNS = Path("runs")
@@ -93,8 +92,9 @@ class Loaded:
         if not file and not path.exists():
             path = download.provide_hellaswag(core)
         items = core.hellaswag.read_hellaswag(path, limit)
-        runtime = core.runtime.start_runtime(self.recipe.runtime)
-        return core.hellaswag.hellaswag(self.decoder, self.tokenizer, items, runtime, progress)
+        return core.hellaswag.hellaswag(
+            self.decoder, self.tokenizer, items, self.runtime(), progress
+        )
 
 
 def load(
@@ -215,6 +215,8 @@ def ready(
     own = resume and stored.exists()
     wished = core.config.load_recipe(stored if own else path, settings)
     provide_data(core, wished)
+    if wished.train.hellaswag_every and wished.data.hellaswag == str(download.HELLASWAG):
+        download.provide_hellaswag(core)
     source = wished.train.init_from
     if source.startswith("hf:"):
         settings = [*settings, f"train.init_from={local_folder(core, source)}"]

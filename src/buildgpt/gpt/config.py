@@ -98,6 +98,7 @@ class TrainConfig:
     eval_every: int = 250
     hellaswag_every: int = 0
     checkpoint_every: int = 1000
+    checkpoint_minutes: float = 5.0  # and whenever the newest one is so old
     keep_checkpoints: int = 2
     mirror: str = ""  # a second folder for the run, such as a mounted bucket
     on_nonfinite: str = "stop"
@@ -107,7 +108,8 @@ class TrainConfig:
             require(getattr(self, name) >= 1, f"train.{name} must be at least 1")
         require_not_negative("train", self, ("max_seconds", "warmup_steps", "final_lr"))
         require_not_negative("train", self, ("weight_decay", "beta1", "beta2", "grad_clip"))
-        require_not_negative("train", self, ("eval_every", "hellaswag_every", "checkpoint_every"))
+        require_not_negative("train", self, ("eval_every", "hellaswag_every"))
+        require_not_negative("train", self, ("checkpoint_every", "checkpoint_minutes"))
         require(0 <= self.seed < 2**32, "train.seed must be at least 0 and below 2**32")
         require(self.tokens_per_step <= 2**32, "train.tokens_per_step must be at most 2**32")
         require(self.lr > 0, "train.lr must be above 0")

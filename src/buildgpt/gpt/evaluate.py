@@ -6,9 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from .config import ModelConfig
 from .data import Corpus
 from .model import GPT
 from .runtime import Runtime
+
+LOGITS_AT_ONCE = 1 << 28  # more would take a small GPU's memory, a gigabyte for each copy in fp32
 
 
 @dataclass(frozen=True)
@@ -21,13 +24,14 @@ class Evaluation:
 
 
 @torch.no_grad()
-def evaluate(model: GPT, corpus: Corpus, runtime: Runtime, batch: int = 16) -> Evaluation:
+def evaluate(model: GPT, corpus: Corpus, runtime: Runtime, batch: int = 0) -> Evaluation:
     """Score the corpus's validation tokens in non-overlapping windows of T, every target once.
 
     Each window starts afresh, without carry-over. The plain module is evaluated, never a
     compiled one. Sums are taken per window and added in one order, whichever rank did which.
     """
     context, stream, tokens = model.config.context, corpus.val, corpus.val_tokens
+    batch = batch or windows_at_once(model.config)
     starts = range(0, tokens - 1, context)
     sums = torch.zeros(len(starts), dtype=torch.float64)
     groups = [starts[i : i + batch] for i in range(0, len(starts), batch)]
@@ -43,6 +47,11 @@ def evaluate(model: GPT, corpus: Corpus, runtime: Runtime, batch: int = 16) -> E
     total = math.fsum(runtime.sum(sums).tolist())
     bits = total / math.log(2) / text_bytes(corpus)
     return Evaluation(total / (tokens - 1), bits, tokens - 1)
+
+
+def windows_at_once(config: ModelConfig) -> int:
+    """How many windows go through the model together, at most 16; the same on any hardware."""
+    return max(1, min(16, LOGITS_AT_ONCE // (config.context * config.vocab_size)))
 
 
 def score(model: GPT, windows: np.ndarray, runtime: Runtime) -> torch.Tensor:

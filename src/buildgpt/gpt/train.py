@@ -38,6 +38,7 @@ from .config import (
 from .data import Batches, Corpus
 from .evaluate import Evaluation, evaluate
 from .generate import Sampling, continue_text
+from .hellaswag import hellaswag, read_hellaswag
 from .model import GPT
 from .optim import (
     build_optimizer,
@@ -47,6 +48,7 @@ from .optim import (
     optimizer_tensors,
     set_learning_rate,
 )
+from .runlog import Clock, Log, finished_summary, lock, locked, read_state
 from .runtime import Replica, Runtime, is_lost_rank, start_runtime, whole
 from .tokenizer import Tokenizer, load_tokenizer
 
@@ -56,87 +58,9 @@ MOST_SKIPPED = 10  # updates without finite gradients, one after another: no mor
 FIXED_KEYS = ("model.", "data.tokenizer", "train.seed", "train.tokens_per_step", "train.init_from")
 
 
-class Log:
-    """metrics.jsonl, appended and never truncated, and the same in words on stdout.
-
-    A line holds kind, attempt, step, tokens, seconds and what it measures. After a crash steps
-    repeat under a higher attempt; readers keep the latest and skip a torn last line.
-    """
-
-    def __init__(self, folder: Path, runtime: Runtime) -> None:
-        self.path, self.is_main = folder / "metrics.jsonl", runtime.is_main
-        self.attempt = 1 + max((line["attempt"] for line in read_metrics(folder)), default=0)
-        torn = self.path.exists() and self.path.read_bytes()[-1:] not in (b"", b"\n")
-        if self.is_main and torn:
-            self.append("\n")  # after a line that a crash has torn
-
-    def append(self, text: str) -> None:
-        """Add to the file, in one write."""
-        with self.path.open("a", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-
-    def write(self, kind: str, words: str, **values: Any) -> None:
-        """Append one line and say it."""
-        if not self.is_main:
-            return
-        self.append(json.dumps({"kind": kind, "attempt": self.attempt} | values) + "\n")
-        try:
-            print(words, flush=True)
-        except BrokenPipeError:  # nobody listens any more; the file goes on
-            sys.stdout = open(os.devnull, "w")
-
-
-def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The lines of a run's metrics.jsonl that are whole, in order."""
-    lines = []
-    path = folder / "metrics.jsonl"
-    for text in (
-        path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
-    ):
-        try:
-            lines.append(json.loads(text))
-        except ValueError:
-            continue  # torn by a crash
-    return lines
-
-
-class Clock:
-    """How long the run has taken, all attempts together, and the pace of this one."""
-
-    def __init__(self, started: float, before: float, step: int, pace: float = 0.0) -> None:
-        self.started, self.before, self.first = started, before, step
-        self.earlier_pace = pace  # of the attempt before, until this one has its own
-        self.warm_at = 0.0  # when the first step, which may compile, was done
-        self.stepping = 0.0  # seconds spent in updates alone, the first not counted
-        self.recent: list[float] = []  # seconds of each update since they were last asked for
-
-    def seconds(self) -> float:
-        """Since the first attempt's process began, pauses between attempts not counted."""
-        return self.before + time.monotonic() - self.started
-
-    def count(self, step: int, began: float) -> None:
-        """Take note of an update that began at that time and is done, the step-th."""
-        self.recent.append(time.monotonic() - began)
-        if step == self.first + 1:
-            self.warm_at = self.seconds()
-        else:
-            self.stepping += self.recent[-1]
-
-    def step_seconds(self) -> dict[str, float]:
-        """The mean and the longest of the updates since this was last asked."""
-        recent, self.recent = self.recent, []
-        mean, longest = sum(recent) / max(len(recent), 1), max(recent, default=0.0)
-        return {"step_seconds": round(mean, 6), "slowest_step_seconds": round(longest, 6)}
-
-    def pace(self, step: int) -> float:
-        """Seconds a step, all included; 0 while unknown."""
-        steps = step - self.first - 1
-        return (self.seconds() - self.warm_at) / steps if steps > 0 else self.earlier_pace
-
-    def speed(self, step: int, tokens_per_step: int) -> float:
-        """Tokens a second of training, the first step left out; 0 while unknown."""
-        steps = step - self.first - 1
-        return steps * tokens_per_step / self.stepping if steps > 0 else 0.0
+def known(value: float) -> float | None:
+    """A number as JSON knows it: None for a nan or an infinity."""
+    return value if math.isfinite(value) else None
 
 
 class Trainer:
@@ -166,7 +90,10 @@ class Trainer:
             place, keep = Path(recipe.train.mirror) / folder.name, recipe.train.keep_checkpoints
             self.mirror = checkpoint.Mirror(folder, place, keep)
         self.interrupted = ""  # the name of the signal that asked this rank to stop
-        self.stopping = False  # whether some rank was asked to
+        # What the ranks agreed on: to stop, as some rank was asked to; to save before the step
+        # that is one for it.
+        self.stopping = self.overdue = False
+        self.saved_at = time.monotonic()
         self.loss = self.norm = self.rate = math.nan
         self.validation: Evaluation | None = None
 
@@ -174,8 +101,10 @@ class Trainer:
 
     def run(self) -> dict[str, Any]:
         """Train to the end or to an interruption; returns the summary."""
-        self.log = Log(self.folder, self.runtime)
+        self.log = Log(self.folder, self.runtime.is_main)
         self.introduce()
+        if self.recipe.train.hellaswag_every:
+            read_hellaswag(Path(self.recipe.data.hellaswag), limit=1)  # it is missed now or never
         self.replica.settle(self.micro_batch)
         self.look_around()
         while not self.is_done():
@@ -210,7 +139,8 @@ class Trainer:
         set_learning_rate(self.optimizer, self.rate)
         loss = self.accumulate()
         # Before anything waits for the GPU: this is where a rank that is lost is noticed.
-        self.stopping = self.runtime.any(bool(self.interrupted))
+        wishes = torch.tensor([bool(self.interrupted), self.is_overdue()]).double()
+        self.stopping, self.overdue = (self.runtime.sum(wishes) > 0).tolist()
         self.scaler.unscale_(self.optimizer)
         norm = clip_gradients(self.model, self.recipe.train.grad_clip)
         self.loss = float(self.runtime.sum(loss)) / self.runtime.world_size
@@ -272,6 +202,8 @@ class Trainer:
         train, sample = self.recipe.train, self.recipe.sample
         if self.step > self.clock.first and is_due(self.step, train.eval_every):
             self.validate()
+        if self.step > self.clock.first and is_due(self.step, train.hellaswag_every):
+            self.score_hellaswag()
         if self.step in sample.at or (self.step and is_due(self.step, sample.every)):
             self.show_sample()
 
@@ -283,6 +215,17 @@ class Trainer:
         words = f"step {self.step:6,}  validation loss {loss:.4f}, {bits:.3f} bits a byte"
         figures = {"loss": known(loss), "bits_per_byte": known(bits)}
         self.record("val", words, **figures, scored=self.validation.tokens)
+
+    def score_hellaswag(self) -> None:
+        """Measure the current weights on HellaSwag."""
+        items = read_hellaswag(Path(self.recipe.data.hellaswag))
+        model = self.runtime.whole_model(self.model)
+        found = hellaswag(model, self.tokenizer, items, self.runtime)
+        words = (
+            f"step {self.step:6,}  HellaSwag {found.acc_norm:.2%} (acc_norm; acc {found.acc:.2%})"
+        )
+        figures = {"acc": known(found.acc), "acc_norm": known(found.acc_norm)}
+        self.record("hellaswag", words, **figures, items=found.items)
 
     def show_sample(self) -> None:
         """Continue the recipe's prompt, into samples.txt too."""
@@ -312,8 +255,13 @@ class Trainer:
 
     def save_if_due(self) -> None:
         """Save a checkpoint, where this step is one for it."""
-        if is_due(self.step, self.recipe.train.checkpoint_every):
+        if self.overdue or is_due(self.step, self.recipe.train.checkpoint_every):
             self.save()
+
+    def is_overdue(self) -> bool:
+        """Whether more work would be lost in a crash than the recipe wants; rank 0 decides."""
+        longest = self.recipe.train.checkpoint_minutes * 60
+        return self.runtime.is_main and 0 < longest < time.monotonic() - self.saved_at
 
     def save(self) -> None:
         """Save all that the next step depends on, unless it is what this attempt began with."""
@@ -328,7 +276,7 @@ class Trainer:
                 self.folder, self.step, weights, moments, state, keep
             )
             self.start_mirror(saved)
-        self.saved = self.step
+        self.saved, self.saved_at = self.step, time.monotonic()
         self.runtime.wait()
 
     def start_mirror(self, saved: Path) -> None:
@@ -452,6 +400,8 @@ class Trainer:
         if self.step > max(self.reported, self.clock.first):
             self.report()
         self.validate()
+        if self.recipe.train.hellaswag_every:
+            self.score_hellaswag()
         self.show_sample()
         summary = self.summary() | {"seconds": round(seconds, 3)}
         self.event("done", f"done after {self.step:,} steps and {seconds:.1f} s", summary=summary)
@@ -477,11 +427,6 @@ class Trainer:
         """RUNNING, PREEMPTED, FAILED or DONE, for whoever starts runs."""
         if self.runtime.is_main:
             write_text(self.folder / "state", state + "\n")
-
-
-def known(value: float) -> float | None:
-    """A number as JSON knows it: None for a nan or an infinity."""
-    return value if math.isfinite(value) else None
 
 
 def is_due(step: int, every: int) -> bool:
@@ -590,7 +535,7 @@ def run_attempt(
     check_tokenizer(trainer)
     with watched_signals(trainer):
         try:
-            with locked(folder, runtime):
+            with locked(folder, runtime.is_main):
                 return begin(trainer, resume)
         except BaseException as error:
             if is_lost_rank(error):
@@ -622,37 +567,6 @@ def lost_rank(trainer: Trainer) -> UserError:
     saved = checkpoint.find_checkpoints(trainer.folder)
     rest = f"from {saved[-1]}" if saved else "from the beginning, as no checkpoint was saved yet"
     return UserError(f"{who} fell silent after step {trainer.step}; --resume goes on {rest}")
-
-
-@contextmanager
-def locked(folder: Path, runtime: Runtime) -> Iterator[None]:
-    """Keep other processes from training the same run, by a lock on its metrics.
-
-    The system takes it back when the process ends, however that happens.
-    """
-    if not runtime.is_main:
-        yield
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "metrics.jsonl").open("a") as file:
-        try:
-            lock(file)
-        except OSError:
-            raise UserError(f"{folder} is being trained by another process") from None
-        yield
-
-
-def lock(file: Any) -> None:
-    """Take the system's lock on an open file; OSError if another process has it."""
-    if sys.platform == "win32":
-        import msvcrt
-
-        file.seek(2**30)  # Windows locks a place, which nobody can write to: one far off
-        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-    else:
-        import fcntl
-
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def go_back(trainer: Trainer, resume: bool) -> None:
@@ -727,18 +641,6 @@ def is_finished(folder: Path, recipe: Recipe) -> bool:
     trained = (folder / "metrics.jsonl").exists()  # not so where weights were imported
     done = trained and read_state(folder) == "DONE"
     return done and recipe == load_recipe(folder / "recipe.toml")
-
-
-def read_state(folder: Path) -> str:
-    """RUNNING, PREEMPTED, FAILED or DONE; empty before the first start."""
-    path = folder / "state"
-    return path.read_text(encoding="utf-8").strip() if path.exists() else ""
-
-
-def finished_summary(folder: Path) -> dict[str, Any]:
-    """The summary that a finished run left in its metrics."""
-    summaries = [line["summary"] for line in read_metrics(folder) if "summary" in line]
-    return (summaries[-1] if summaries else {}) | {"run": str(folder)}
 
 
 @contextmanager

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from buildgpt import api
 from buildgpt.core import Core
 from buildgpt.watch import environment
 
@@ -35,7 +36,7 @@ def measure(core: Core, recipe: Any, ranks: int = 1) -> dict[str, Any]:
     tokens_per_second, hours and its 95 % interval hours_low to hours_high, dollars (None without a
     price). Raises UserError if the memory is too small or training fails.
     """
-    device = core.runtime.choose_device(recipe.runtime.device)
+    device = api.device_for(core, recipe)
     micro_batch, rounds = measured_shape(core, recipe, device)
     with tempfile.TemporaryDirectory() as folder:
         path = write_data(core, recipe, Path(folder), micro_batch, rounds)
@@ -112,7 +113,7 @@ def train(core: Core, recipe: Path, folder: Path) -> list[dict[str, Any]]:
     )
     try:
         while process.poll() is None:
-            lines = core.train.read_metrics(folder / "runs" / "measure")
+            lines = core.runlog.read_metrics(folder / "runs" / "measure")
             if sum(line["kind"] == "train" for line in lines) >= WARMUP + STEPS:
                 return lines
             time.sleep(POLL_SECONDS)

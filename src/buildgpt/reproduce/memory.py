@@ -6,7 +6,6 @@ dtype of products: 2 for bf16 and fp16, 4 for fp32.
 """
 
 import dataclasses
-import inspect
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -211,7 +210,7 @@ def evaluation(case: Case) -> int:
     FSDP every rank puts the whole model together as well.
     """
     parameters, model = case.parameters, case.recipe.model
-    batch = inspect.signature(case.core.evaluate.evaluate).parameters["batch"].default
+    batch = case.core.evaluate.windows_at_once(model)
     copies = 2 if case.size < FP32 else 1
     value = case.size * parameters.widened + copies * FP32 * model.vocab_size
     whole = FP32 * parameters.held + case.size * parameters.products if case.shards else 0
