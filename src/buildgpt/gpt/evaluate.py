@@ -10,6 +10,9 @@ from .data import Corpus
 from .model import GPT
 from .runtime import Runtime
 
+# Logits of so many tokens exist at once, 10 V bytes each: 2 GB for GPT-2, less than training takes.
+TOKENS_AT_ONCE = 4096
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -21,13 +24,15 @@ class Evaluation:
 
 
 @torch.no_grad()
-def evaluate(model: GPT, corpus: Corpus, runtime: Runtime, batch: int = 16) -> Evaluation:
+def evaluate(model: GPT, corpus: Corpus, runtime: Runtime, batch: int = 0) -> Evaluation:
     """Score the corpus's validation tokens in non-overlapping windows of T, every target once.
 
     Each window starts afresh, without carry-over. The plain module is evaluated, never a
     compiled one. Sums are taken per window and added in one order, whichever rank did which.
+    `batch` windows are scored at once; 0 takes as many as TOKENS_AT_ONCE allows.
     """
     context, stream, tokens = model.config.context, corpus.val, corpus.val_tokens
+    batch = batch or max(1, TOKENS_AT_ONCE // context)
     starts = range(0, tokens - 1, context)
     sums = torch.zeros(len(starts), dtype=torch.float64)
     groups = [starts[i : i + batch] for i in range(0, len(starts), batch)]
