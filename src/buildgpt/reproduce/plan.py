@@ -302,7 +302,7 @@ def show(result: dict[str, Any], console: Console) -> None:
     if one:
         both = Table.grid(padding=(0, 8, 0, 0))
         both.add_row(memory_table(result), ladder_table(result))
-        console.print(both, f"\n{result['command']}", soft_wrap=True, highlight=False)
+        console.print(both, f"\n{result['command']}", soft_wrap=True, highlight=False, markup=False)
     else:
         console.print(choices_table(result), "")
         for sentence in legend(result):
