@@ -171,6 +171,15 @@ def test_what_ranks_add_and_divide():
     assert memory.memory(shared, 32, 1) == memory.memory(gpt2(), 32, 1)  # nobody to share with
 
 
+def test_the_validation_loss_counts_where_a_training_step_takes_less():
+    assert memory.memory(gpt2(), 8, 1)["evaluation"] == 0
+    wide = gpt2("124M", "model.layers=1", "model.width=12", "model.heads=1")
+    parts = memory.memory(wide, 1, 1)
+    scored = 4 * 1024 * (2 * 50304 + 8 * 50257)  # four windows: logits, in fp32, probabilities
+    free = parts["activations"] + parts["logits"] + parts["gradients"]
+    assert parts["evaluation"] == scored - free
+
+
 def test_compiling_keeps_logits_narrow():
     eager = memory.memory(gpt2("124M", "runtime.compile=off"), 8, 1)
     compiled = memory.memory(gpt2("124M", "runtime.compile=auto"), 8, 1)
@@ -320,8 +329,8 @@ def test_wrong_words_get_one_sentence(say, tmp_path, words, said):
     ("words", "advice"),
     [
         ("--gpu a100-40 --gpus 4 --set model.size=1558M", "--set runtime.parallel=fsdp"),
-        ("--gpu a100-40 --set model.size=1558M", "--gpus 4 --set runtime.parallel=fsdp"),
-        ("--gpu t4 --set model.size=1558M", "--set model.size=124M"),
+        ("--gpu rtx3090 --set model.size=1558M", "--gpus 4 --set runtime.parallel=fsdp"),
+        ("--gpu t4 --set model.size=1558M", "--set model.size=355M"),
     ],
 )
 def test_where_nothing_fits_the_smallest_change_is_named_and_does(say, words, advice):
@@ -338,6 +347,7 @@ def test_where_nothing_fits_the_smallest_change_is_named_and_does(say, words, ad
 def test_fsdp_wants_bf16(say):
     words = ["gpt2-124m", "--gpu", "v100", "--gpus", 2, "--set", "runtime.parallel=fsdp"]
     assert planned(say, *words)["advice"].endswith("runtime.dtype=fp32")
+    assert "no: FSDP needs bf16 or fp32" in say("plan", *words).out
 
 
 def test_the_command_says_what_differs(say):

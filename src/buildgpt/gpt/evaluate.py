@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from .config import ModelConfig
 from .data import Corpus
 from .model import GPT
 from .runtime import Runtime
 
-LOGITS_AT_ONCE = 1 << 28  # more would take a small GPU's memory, a gigabyte for each copy in fp32
+# Logits of so many tokens exist at once, 10 V bytes each: 2 GB for GPT-2, less than training takes.
+TOKENS_AT_ONCE = 4096
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,10 @@ def evaluate(model: GPT, corpus: Corpus, runtime: Runtime, batch: int = 0) -> Ev
 
     Each window starts afresh, without carry-over. The plain module is evaluated, never a
     compiled one. Sums are taken per window and added in one order, whichever rank did which.
+    `batch` windows are scored at once; 0 takes as many as TOKENS_AT_ONCE allows.
     """
     context, stream, tokens = model.config.context, corpus.val, corpus.val_tokens
-    batch = batch or windows_at_once(model.config)
+    batch = batch or max(1, TOKENS_AT_ONCE // context)
     starts = range(0, tokens - 1, context)
     sums = torch.zeros(len(starts), dtype=torch.float64)
     groups = [starts[i : i + batch] for i in range(0, len(starts), batch)]
@@ -47,11 +48,6 @@ def evaluate(model: GPT, corpus: Corpus, runtime: Runtime, batch: int = 0) -> Ev
     total = math.fsum(runtime.sum(sums).tolist())
     bits = total / math.log(2) / text_bytes(corpus)
     return Evaluation(total / (tokens - 1), bits, tokens - 1)
-
-
-def windows_at_once(config: ModelConfig) -> int:
-    """How many windows go through the model together, at most 16; the same on any hardware."""
-    return max(1, min(16, LOGITS_AT_ONCE // (config.context * config.vocab_size)))
 
 
 def score(model: GPT, windows: np.ndarray, runtime: Runtime) -> torch.Tensor:

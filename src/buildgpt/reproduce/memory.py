@@ -125,7 +125,9 @@ def memory(
     held = FP32 * parameters.held // (ranks if case.shards else 1)
     parts = {"weights": held, "gradients": held, "optimizer": 2 * held, "casts": casts(case)}
     parts |= {"exchange": exchange(case), "activations": activations(case), "logits": logits(case)}
-    spare = parts["activations"] + parts["logits"]  # free again when the validation loss is taken
+    # Free again when the validation loss is taken; but the buckets of DDP stay.
+    spare = parts["activations"] + parts["logits"] + parts["exchange"]
+    spare += held if ranks == 1 or case.shards else 0
     return parts | {"evaluation": max(0, evaluation(case) - spare)}
 
 
@@ -204,13 +206,13 @@ def logits(case: Case) -> int:
 
 
 def evaluation(case: Case) -> int:
-    """The validation loss, between steps: nothing is kept, but many windows go at once.
+    """The validation loss, between steps: nothing is kept, but several windows go at once.
 
     There are their logits, these in fp32 if they were narrow, and their log-probabilities. With
     FSDP every rank puts the whole model together as well.
     """
     parameters, model = case.parameters, case.recipe.model
-    batch = case.core.evaluate.windows_at_once(model)
+    batch = max(1, case.core.evaluate.TOKENS_AT_ONCE // model.context)
     copies = 2 if case.size < FP32 else 1
     value = case.size * parameters.widened + copies * FP32 * model.vocab_size
     whole = FP32 * parameters.held + case.size * parameters.products if case.shards else 0

@@ -302,7 +302,7 @@ def show(result: dict[str, Any], console: Console) -> None:
     if one:
         both = Table.grid(padding=(0, 8, 0, 0))
         both.add_row(memory_table(result), ladder_table(result))
-        console.print(both, f"\n{result['command']}", soft_wrap=True, highlight=False)
+        console.print(both, f"\n{result['command']}", soft_wrap=True, highlight=False, markup=False)
     else:
         console.print(choices_table(result), "")
         for sentence in legend(result):
@@ -315,7 +315,10 @@ def answers(result: dict[str, Any]) -> list[tuple[str, str]]:
     card = f"the {result['usable_gb']:.1f} GB usable of {result['card_gb']}"
     if not result["fits"]:
         advice = f"try {result['advice']}" if result["advice"] else "no small change would do"
-        return [("fits?", f"no: even a micro-batch of 1 takes {need}, more than {card}; {advice}")]
+        why = f"even a micro-batch of 1 takes {need}, more than {card}"
+        if result["memory_gb"] <= result["usable_gb"]:
+            why = "FSDP needs bf16 or fp32, and of these this card is quick in none"
+        return [("fits?", f"no: {why}; {advice}")]
     fits = f"yes: {need} of {card}, at train.micro_batch = {result['micro_batch']}"
     time = f"{duration(result['hours'])} at {result['tokens_per_second']:,} tokens/s"
     if result["parameters"] < SMALL_MODEL:
