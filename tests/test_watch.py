@@ -400,3 +400,29 @@ def test_on_a_terminal_the_picture_is_live_and_ctrl_c_reaches_the_training_once(
     assert b"ended the training at once" not in shown
     assert b"step 1\n" not in shown  # plain lines are for pipes
     assert b"Traceback" not in shown
+
+
+# Several ranks.
+
+TORCHRUN = """W1124 13:48:22 torch/distributed/elastic closing signal SIGTERM
+error: 3 ranks cannot share
+error: 3 ranks cannot share
+  exitcode  : {} (pid: 8935)
+"""
+
+
+@pytest.mark.parametrize("code", [1, 2])
+def test_what_ranks_say_is_said_once_with_their_exit_status(code):
+    found = watch.of_all_ranks(1, TORCHRUN.format(code), "")
+    assert found == (code, "error: 3 ranks cannot share\n")
+
+
+def test_torchrun_s_report_of_an_orderly_stop_is_left_out():
+    report = "Traceback\n  SignalException: got signal: 2\n"
+    assert watch.of_all_ranks(1, report, "PREEMPTED") == (1, "")
+    assert watch.of_all_ranks(0, "a warning\n", "DONE") == (0, "")
+
+
+def test_a_crash_that_no_rank_explains_is_shown_whole():
+    report = "Traceback\n  KeyError: 'x'\n"
+    assert watch.of_all_ranks(1, report, "FAILED") == (1, report)

@@ -112,7 +112,7 @@ def launch(
     if status < 0:
         complaint = ended_by(-status)
     if ranks > 1:
-        status, complaint = of_all_ranks(status, complaint)
+        status, complaint = of_all_ranks(status, complaint, core.runlog.read_state(folder))
     print(complaint, end="", file=sys.stderr, flush=True)
     return min(status, 2) if status >= 0 else 1
 
@@ -135,15 +135,15 @@ def torchrun(core: Core, words: list[str], ranks: int) -> list[str]:
     ]
 
 
-def of_all_ranks(status: int, complaint: str) -> tuple[int, str]:
+def of_all_ranks(status: int, complaint: str, state: str) -> tuple[int, str]:
     """The exit status of the ranks, which torchrun hides, and what they said: each sentence once,
-    without torchrun's own report, unless there is nothing else."""
+    without torchrun's own report, unless a run that did not stop in order left nothing else."""
+    own = [line + "\n" for line in complaint.splitlines() if line.startswith("error: ")]
     if status > 0 and re.search(r"exitcode\s*: 2 ", complaint):
         status = 2
-    own = [line for line in complaint.splitlines() if line.startswith("error: ")]
-    if status == 0:
-        return status, ""
-    return status, "\n".join(dict.fromkeys(own)) + "\n" if own else complaint
+    if status and not own and state != "PREEMPTED":
+        return status, complaint
+    return status, "".join(dict.fromkeys(own))
 
 
 def start(command: list[str], output: Any, errors: Any, env: dict[str, str]) -> subprocess.Popen:
