@@ -179,11 +179,17 @@ def find_recipe(core: Core, name: str | Path) -> Path:
 
 
 def provide_data(core: Core, recipe: Any) -> None:
-    """Make the bundled Shakespeare's shards where the recipe wants them and they are not there."""
+    """Make the bundled Shakespeare's shards where the recipe wants them and they are not there;
+    name the command that gets a public corpus."""
     path = Path(recipe.data.path)
     if path.name == "shakespeare" and not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         text.prepare(core, [Path("shakespeare")], path)
+    if path.name in ("fineweb-edu", "fineweb") and not path.exists():
+        where = "" if path == Path("data") / path.name else f" --out {path}"
+        raise core.config.UsageError(
+            f"{path} is not there yet; get it with: buildgpt prepare {path.name}{where}"
+        )
 
 
 def train(

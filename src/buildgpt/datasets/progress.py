@@ -60,7 +60,7 @@ class Progress:
     def show(self) -> None:
         """Say where it stands, if it is time to."""
         if live:
-            live.update("\n".join(progress.words() for progress in shown))
+            live.update(plain("\n".join(progress.words() for progress in shown)))
         elif time.monotonic() - self.said >= EVERY:
             self.said = time.monotonic()
             print(self.words(), file=sys.stderr, flush=True)
@@ -85,6 +85,13 @@ def start_live() -> Any:
     started = Live(console=Console(stderr=True), refresh_per_second=4, transient=True)
     started.start()
     return started
+
+
+def plain(words: str) -> Any:
+    """Words for the terminal, whatever brackets a file's name may hold."""
+    from rich.text import Text
+
+    return Text(words, no_wrap=True, overflow="ellipsis")
 
 
 def readable(amount: float, unit: str) -> str:
