@@ -172,7 +172,8 @@ def find_recipe(core: Core, name: str | Path) -> Path:
     bundled = {path.stem: path for path in sorted(RECIPES.glob("*.toml"))}
     if str(name) in bundled:
         return bundled[str(name)]
-    nearest = difflib.get_close_matches(str(name), bundled, n=1, cutoff=0.0)[0]
+    # The first of equally near ones, which of GPT-2's sizes is the smallest.
+    nearest = max(bundled, key=lambda b: difflib.SequenceMatcher(None, b, str(name)).ratio())
     raise core.config.UsageError(
         f"there is no recipe {str(name)!r}; the nearest is {nearest!r}, of: {', '.join(bundled)}"
     )
