@@ -19,6 +19,7 @@ from hub_server import REVISION, Hub
 
 from buildgpt.core import load_core
 from buildgpt.datasets import corpora, download
+from buildgpt.datasets import raw as raw_text
 from buildgpt.datasets.verify import verify
 from buildgpt.gpt.config import DataConfig, UsageError, UserError
 from buildgpt.gpt.data import Corpus, header, open_shard
@@ -238,6 +239,7 @@ def test_without_a_network_the_sentence_says_how_to_go_on(tmp_path, monkeypatch,
     assert sentence.startswith(f"cannot reach {RAW if raw else EDU} on the hub: ")
     wanted = "prepare parquet files that you have" if raw else "copy its edu_fineweb_*.bin files"
     assert f"without a network, {wanted}" in sentence
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_is_already_there_needs_no_network(hub, tmp_path):
@@ -328,7 +330,7 @@ def naive(wanted: int, val_documents: int) -> tuple[list[int], list[int], int]:
 @pytest.fixture
 def small(monkeypatch):
     """Few documents to validate on, and shards of 5,000 tokens."""
-    monkeypatch.setattr(corpora, "RAW_VAL_DOCUMENTS", 100)
+    monkeypatch.setattr(raw_text, "VAL_DOCUMENTS", 100)
     monkeypatch.setattr(CORE.data.ShardWriter.__init__, "__defaults__", (5000,))
 
 
@@ -377,8 +379,8 @@ def test_an_interrupted_raw_prepare_ends_in_the_same_bytes(
 ):
     """Interrupted again and again: each attempt takes in a few tasks and is then cut off."""
     prepare(tmp_path / "whole" / "fw", 0, raw=True)
-    monkeypatch.setattr(corpora, "SAVE_EVERY", 0.0)
-    add = corpora.Journal.add
+    monkeypatch.setattr(raw_text, "SAVE_EVERY", 0.0)
+    add = raw_text.Journal.add
     for _ in range(50):
         left = [calls]
 
@@ -389,7 +391,7 @@ def test_an_interrupted_raw_prepare_ends_in_the_same_bytes(
                 self.writers["train"].add([7] * 3000)  # reached the disk, not the journal
                 raise KeyboardInterrupt
 
-        monkeypatch.setattr(corpora.Journal, "add", some)
+        monkeypatch.setattr(raw_text.Journal, "add", some)
         try:
             prepare(tmp_path / "fw", 0, raw=True)
             break
@@ -400,7 +402,7 @@ def test_an_interrupted_raw_prepare_ends_in_the_same_bytes(
 
 def test_a_full_disk_in_the_middle_of_encoding_loses_nothing(hub, tmp_path, small, monkeypatch):
     prepare(tmp_path / "whole" / "fw", 0, raw=True)
-    monkeypatch.setattr(corpora, "SAVE_EVERY", 0.0)
+    monkeypatch.setattr(raw_text, "SAVE_EVERY", 0.0)
     calls = []
 
     def full(descriptor: int) -> None:
@@ -424,10 +426,10 @@ KILLED = """
 import sys
 from pathlib import Path
 from buildgpt.core import load_core
-from buildgpt.datasets import corpora
+from buildgpt.datasets import corpora, raw
 if __name__ == "__main__":
     core = load_core()
-    corpora.RAW_VAL_DOCUMENTS, corpora.SAVE_EVERY = 100, 0.0
+    raw.VAL_DOCUMENTS, raw.SAVE_EVERY = 100, 0.0
     core.data.ShardWriter.__init__.__defaults__ = (5000,)
     corpora.prepare(core, "fineweb-edu", Path(sys.argv[1]), 0, raw=True, processes=2)
 """
@@ -472,8 +474,8 @@ def wait_until(condition) -> None:
 
 
 def test_another_revision_is_not_mixed_in(hub, tmp_path, small, monkeypatch):
-    monkeypatch.setattr(corpora, "SAVE_EVERY", 0.0)
-    monkeypatch.setattr(corpora.Journal, "next_file", lambda self: 1 / 0)
+    monkeypatch.setattr(raw_text, "SAVE_EVERY", 0.0)
+    monkeypatch.setattr(raw_text.Journal, "next_file", lambda self: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         prepare(tmp_path / "fw", 0, raw=True)
     journal = tmp_path / ".fw.raw.tmp" / "fw" / "journal.json"
@@ -496,8 +498,11 @@ def test_the_command_line_prepares_a_corpus(hub, tmp_path, say, monkeypatch):
     outcome = say("prepare", "fineweb-edu", "--sample")
     assert outcome.out.splitlines() == [
         "data/fineweb-edu: 20,000 tokens to train on, 20,000 held out, 50,257 ids (gpt2)",
-        "train on it: buildgpt train gpt2-124m --name fineweb-edu --set data.path=data/fineweb-edu",
+        "train on it: buildgpt train gpt2-124m",
     ]
+    assert (
+        "--name x --set data.path=x" in say("prepare", "fineweb-edu", "--out", "x", "--sample").out
+    )
     made = json.loads(say("prepare", "fineweb-edu", "--tokens", "40k", "--json").out)
     assert made["train_tokens"] == 2 * TOKENS
 

@@ -78,6 +78,15 @@ def test_the_split_is_that_of_nanogpt(tmp_path):
     assert (train.start, val.stop) == (0, None)
 
 
+@pytest.mark.parametrize("sizes", [[3000], [3000, 500, 9]])
+def test_progress_ends_at_the_size_of_all_files(tmp_path, sizes):
+    files = [write(tmp_path / f"{i}.txt", "word " * size) for i, size in enumerate(sizes)]
+    sources = text.own_documents(CORE, files, 0.3)
+    positions = [task.position for task in text.all_tasks(CORE, sources)]
+    assert positions == sorted(positions)
+    assert positions[-1] == sum(source.size() for source in sources) == 5 * sum(sizes)
+
+
 def many(folder: Path, sizes: dict[str, int]) -> dict[str, str]:
     """Files of about these sizes, each with a text of its own; returns their texts."""
     texts = {name: (f"{name} " * size)[:size] for name, size in sizes.items()}

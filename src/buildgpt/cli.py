@@ -304,7 +304,9 @@ def show_prepared(result: dict[str, object], kind: str, recipe: str, as_json: bo
         f"{out}: {result['train_tokens']:,} tokens to train on, {result['val_tokens']:,} held out,"
         f" {result['vocab_size']:,} ids ({kind})"
     )
-    print(f"train on it: {program_name()} train {recipe} --name {out.name} --set data.path={out}")
+    own = recipe == "gpt2-124m" and out == Path("data/fineweb-edu")  # what the recipe reads
+    where = "" if own else f" --name {out.name} --set data.path={out}"
+    print(f"train on it: {program_name()} train {recipe}{where}")
 
 
 def show_verified(core: Core, folders: list[Path], as_json: bool) -> None:

@@ -47,8 +47,8 @@ class Document:
         return cut_text(between(blocks, self.start, self.stop), self.split, base)
 
     def size(self) -> int:
-        """Bytes on the disk."""
-        return self.path.stat().st_size if self.path else 0
+        """Bytes on the disk; those of a file in two parts count once, with its last part."""
+        return self.path.stat().st_size if self.path and self.stop is None else 0
 
 
 @dataclass(frozen=True)
