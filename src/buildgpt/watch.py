@@ -26,6 +26,7 @@ from .chart import draw
 from .core import Core
 
 REFRESH_SECONDS = 0.25
+SAVE_SECONDS = 60  # that torchrun gives the ranks to save when it is told to stop, instead of 30
 
 
 @dataclass
@@ -193,8 +194,9 @@ def environment(core: Core, ranks: int = 1) -> dict[str, str]:
     encoding = os.environ.get("PYTHONIOENCODING", "").partition(":")[0] + ":replace"
     more = {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": encoding}
     more["PYTHONSAFEPATH"] = "1"  # no module is taken from the current folder
-    threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // ranks))}
-    return (threads if ranks > 1 else {}) | os.environ | more
+    share = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // ranks))}
+    share["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] = f"{SAVE_SECONDS}"
+    return (share if ranks > 1 else {}) | os.environ | more
 
 
 def show(
