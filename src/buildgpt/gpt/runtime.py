@@ -329,7 +329,7 @@ def choose_device(wish: str) -> torch.device:
     require(
         wish in here,
         f"runtime.device = {wish!r} is not here; this machine has: {', '.join(here)}; to run on"
-        f" that: --set runtime.device={here[0]}",
+        f" that: --set runtime.device={here[0]}, and where memory is short train.micro_batch=1",
     )
     return torch.device(wish)
 
