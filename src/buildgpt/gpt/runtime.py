@@ -63,7 +63,9 @@ class Runtime:
     def send(self, *tensors: Tensor) -> list[Tensor]:
         """Copy tensors to the device; on CUDA the host does not wait for it."""
         cuda = self.device.type == "cuda"  # elsewhere a copy that is not waited for may be torn
-        pinned = (tensor.pin_memory() if cuda else tensor for tensor in tensors)
+        # A view with gaps, as the targets of a batch are, would be packed into pageable memory on
+        # its way, for which the host does wait.
+        pinned = (tensor.contiguous().pin_memory() if cuda else tensor for tensor in tensors)
         return [tensor.to(self.device, non_blocking=cuda) for tensor in pinned]
 
     def device_name(self) -> str:
