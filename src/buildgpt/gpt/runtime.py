@@ -263,12 +263,13 @@ class Replica:
 
 def shard(model: Any, runtime: Runtime) -> None:
     """Divide each block's weights over the ranks, and the rest's. Products are taken in `dtype`
-    anyway, so blocks are gathered in it; gradients are summed in fp32."""
+    anyway, so blocks are gathered in it (a CPU's layer norm cannot); gradients are summed in
+    fp32."""
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
     require(runtime.dtype != torch.float16, "runtime.parallel = 'fsdp' needs bf16 or fp32")
     mesh = dist.init_device_mesh(runtime.device.type, (runtime.world_size,))
-    narrow = None if runtime.dtype == torch.float32 else runtime.dtype
+    narrow = runtime.dtype if runtime.device.type == "cuda" else None
     policy = MixedPrecisionPolicy(narrow, torch.float32, cast_forward_inputs=False)
     for block in model.blocks:
         if runtime.compile:
