@@ -9,7 +9,8 @@
 # Exit status: 0 DONE; 2 the words were wrong; 1 given up, after three restarts without a new
 # checkpoint; 75 told to stop (SIGTERM: a spot notice, Slurm) and saved: start again elsewhere.
 #
-# LAUNCH is the command that trains, for several machines: see slurm.sbatch.
+# LAUNCH is the command that trains, and STOP the one that tells it to stop (else it gets SIGTERM),
+# for several machines: see slurm.sbatch.
 # RESTART_PAUSE is how many seconds a crashed attempt gets to let go of its GPUs.
 set -uo pipefail
 
@@ -44,7 +45,7 @@ newest_checkpoint() {
 # shellcheck disable=SC2317 # called by the traps
 stop() {
   stopped=yes
-  if [ "$1" != INT ] && [ -n "$child" ]; then kill -TERM "$child" 2>/dev/null; fi
+  if [ "$1" != INT ] && [ -n "$child" ]; then ${STOP:-kill -TERM "$child"} 2>/dev/null; fi
 }
 
 # Start the training and wait for its end; a signal interrupts `wait`, not the waiting.

@@ -28,6 +28,7 @@ pytestmark = pytest.mark.skipif(
 # exit status. "wait" waits for SIGTERM before that.
 ACTOR = """#!/usr/bin/env bash
 echo "$*" >> starts
+echo $$ > pid
 run=runs/night
 mkdir -p "$run/checkpoints"
 read -r step state status wait < <(sed -n "$(wc -l < starts)p" scenes)
@@ -43,6 +44,18 @@ fi
 echo "$state" > "$run/state"
 echo "this is attempt $(wc -l < starts)"
 exit "$status"
+"""
+
+
+# As Slurm's own: told to stop, srun kills its tasks; a signal for them goes by way of scancel.
+SRUN = """#!/usr/bin/env bash
+shift
+"$@" &
+trap 'kill -KILL $!' TERM
+wait $!
+"""
+SCANCEL = """#!/usr/bin/env bash
+[ "$*" = "--signal=TERM 41234" ] && kill -TERM "$(cat pid)"
 """
 
 
@@ -206,7 +219,8 @@ def test_without_a_recipe_it_says_how_it_is_called(stage):
 @pytest.fixture
 def cluster(stage) -> Stage:
     """A stage with Slurm's commands, and torchrun played by the same actor."""
-    script(stage.folder / "bin" / "srun", '#!/usr/bin/env bash\nshift\nexec "$@"\n')
+    script(stage.folder / "bin" / "srun", SRUN)
+    script(stage.folder / "bin" / "scancel", SCANCEL)
     (stage.folder / "bin" / "buildgpt").rename(stage.folder / "bin" / "torchrun")
     script(
         stage.folder / "bin" / "scontrol",

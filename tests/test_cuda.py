@@ -128,9 +128,11 @@ def test_ranks_talk_over_nccl(monkeypatch, tmp_path):
     for key, value in {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}.items():
         monkeypatch.setenv(key, value)
     here = start_runtime(RuntimeConfig(device=DEVICE))
-    dist.init_process_group("nccl", init_method=f"file://{tmp_path}/group", rank=0, world_size=1)
+    group = {"init_method": f"file://{tmp_path}/group", "rank": 0, "world_size": 1}
+    dist.init_process_group("cpu:gloo,cuda:nccl", **group)
     two = dataclasses.replace(here, world_size=2)  # so that it asks the group, of one
-    assert two.sum(torch.tensor([1.5, 2.0])).tolist() == [1.5, 2.0]
+    for device in ("cpu", DEVICE):
+        assert two.sum(torch.tensor([1.5, 2.0], device=device)).tolist() == [1.5, 2.0]
     assert two.agree(3.25) == 3.25
     assert two.any(True) and not two.any(False)
     two.close()

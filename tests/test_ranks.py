@@ -190,6 +190,16 @@ def test_ranks_train_and_evaluate_like_one(count, parallel, finish, fit, runs):
     assert [p.name for p in sorted(several.iterdir())] == [p.name for p in sorted(alone.iterdir())]
 
 
+def test_parts_of_a_model_train_in_bf16_on_a_cpu(finish, fit):
+    """Whose layer norm takes no weights in bf16 for a stream in fp32."""
+    settings = ["train.steps=3", "runtime.dtype=bf16"]
+    alone, several = (
+        fit("alone", *settings),
+        finish(2, "several", *settings, "runtime.parallel=fsdp"),
+    )
+    assert val_losses(several) == pytest.approx(val_losses(alone), abs=2e-2)
+
+
 def test_a_run_may_go_on_with_another_number_of_ranks(finish, fit, runs):
     """Two ranks that each hold a part, then four that hold all, then one alone."""
     whole = fit("whole", *PLAIN, "train.steps=9", "train.schedule=wsd")

@@ -268,6 +268,21 @@ def test_tensors_are_sent_as_they_are():
     assert [t.tolist() for t in sent] == [ids.tolist(), targets.tolist()]
 
 
+def test_what_goes_to_a_gpu_lies_in_pinned_memory_without_gaps(monkeypatch):
+    """torch packs a view with gaps into pageable memory first, and then waits for the copy."""
+    pinned = []
+
+    def pin_memory(tensor):
+        pinned.append(tensor.is_contiguous())
+        return tensor
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pin_memory)
+    monkeypatch.setattr(torch.Tensor, "to", lambda tensor, *place, **how: tensor)
+    both = torch.randint(9, (3, 5))
+    Runtime(CUDA).send(both[:, :-1], both[:, 1:])
+    assert pinned == [True, True]
+
+
 # Two processes.
 
 SETUP = """

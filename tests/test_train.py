@@ -1,5 +1,6 @@
 """The loop: which tokens a step reads, what it computes, what it writes down, how it ends."""
 
+import errno
 import json
 import math
 import os
@@ -427,6 +428,20 @@ def test_a_signal_leaves_a_checkpoint_and_the_same_end(number, fit, tiny, runs, 
     assert same_bits(cut, whole)
 
 
+def test_only_a_later_second_signal_ends_the_process_at_once(monkeypatch):
+    """The system, shutting down, and torchrun may tell a rank of the same stop."""
+    trainer = SimpleNamespace(interrupted="")
+    sent, moments = [], iter([10.0, 10.0, 10.0, 10.1, 13.0, 13.0])
+    with train.watched_signals(trainer):
+        monkeypatch.setattr(train.time, "monotonic", lambda: next(moments))
+        monkeypatch.setattr(train.os, "kill", lambda *words: sent.append(words))
+        for wanted in ([], [], [(os.getpid(), signal.SIGTERM)]):
+            signal.raise_signal(signal.SIGTERM)
+            assert trainer.interrupted == "SIGTERM"
+            assert sent == wanted
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
 def test_extending_a_finished_run_goes_on_training(fit):
     run = fit("run")
     fit("run", "train.steps=11", resume=True)
@@ -824,3 +839,39 @@ def test_each_report_tells_the_mean_and_the_slowest_step_since_the_one_before(fi
     assert start["device_name"]
     assert start["parallel"] == "ddp"
     assert lines(run, "event")[-1]["summary"]["peak_memory_gb"] > 0.01
+
+
+def test_a_file_system_without_locks_is_no_obstacle(fit, monkeypatch):
+    def flock(file, how):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    fcntl = pytest.importorskip("fcntl")
+    monkeypatch.setattr(fcntl, "flock", flock)
+    assert newest(fit("run")).name == "step_000008"
+
+
+@pytest.mark.parametrize(
+    ("silent", "said"),
+    [
+        ([1, 3], "rank 1 and rank 3 fell silent after step 7; --resume goes on from the beginning"),
+        ([], "ranks lost each other (NCCL error: no shared memory) after step 7; --resume"),
+    ],
+)
+def test_where_no_rank_is_silent_the_error_itself_is_told(silent, said, tmp_path):
+    here = SimpleNamespace(silent_ranks=lambda: silent, is_first=lambda what: True)
+    trainer = SimpleNamespace(runtime=here, folder=tmp_path, step=7)
+    error = RuntimeError("NCCL error:\n  no shared memory")
+    assert str(train.lost_rank(trainer, error)).startswith(said)
+
+
+def test_one_of_several_ranks_ends_without_the_interpreter_whatever_it_raises(monkeypatch, capfd):
+    def fail(*words):
+        raise KeyError("a bug")
+
+    left = []
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(train, "train", fail)
+    monkeypatch.setattr(train, "leave", left.append)
+    assert train.main(["recipe.toml"]) == 1
+    assert left == [1]
+    assert "KeyError: 'a bug'" in capfd.readouterr().err

@@ -426,3 +426,13 @@ def test_torchrun_s_report_of_an_orderly_stop_is_left_out():
 def test_a_crash_that_no_rank_explains_is_shown_whole():
     report = "Traceback\n  KeyError: 'x'\n"
     assert watch.of_all_ranks(1, report, "FAILED") == (1, report)
+
+
+def test_ranks_that_are_told_to_stop_have_time_to_save(core, monkeypatch):
+    """More than the 30 seconds that torchrun gives of itself."""
+    monkeypatch.delenv("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", raising=False)
+    several, alone = watch.environment(core, 8), watch.environment(core)
+    assert int(several["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"]) > 60
+    assert "TORCH_ELASTIC_SHUTDOWN_TIMEOUT" not in alone
+    monkeypatch.setenv("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "5")
+    assert watch.environment(core, 8)["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] == "5"

@@ -26,7 +26,7 @@ from .chart import draw
 from .core import Core
 
 REFRESH_SECONDS = 0.25
-SAVE_SECONDS = 60  # that torchrun gives the ranks to save when it is told to stop, instead of 30
+SAVE_SECONDS = 110  # of the two minutes that most notices give
 
 
 @dataclass
@@ -185,7 +185,8 @@ def ended_by(number: int) -> str:
 def environment(core: Core, ranks: int = 1) -> dict[str, str]:
     """This process's, with the place the core was found in, and no modules from this folder.
 
-    Several ranks share the processor's cores, unless OMP_NUM_THREADS says otherwise.
+    Several ranks share the processor's cores, unless OMP_NUM_THREADS says otherwise; told to stop,
+    they get SAVE_SECONDS to save before torchrun kills them, which of itself gives them 30.
     """
     roots = [str(Path(p).resolve()) for p in sys.path if p]
     place = next(r for r in roots if (Path(r) / core.package.replace(".", "/")).is_dir())
@@ -194,9 +195,9 @@ def environment(core: Core, ranks: int = 1) -> dict[str, str]:
     encoding = os.environ.get("PYTHONIOENCODING", "").partition(":")[0] + ":replace"
     more = {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": encoding}
     more["PYTHONSAFEPATH"] = "1"  # no module is taken from the current folder
-    share = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // ranks))}
-    share["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] = f"{SAVE_SECONDS}"
-    return (share if ranks > 1 else {}) | os.environ | more
+    shared = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // ranks))}
+    shared["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] = str(SAVE_SECONDS)
+    return (shared if ranks > 1 else {}) | os.environ | more
 
 
 def show(

@@ -1,5 +1,6 @@
 """The folder of a run: metrics that are only ever appended, its state, its lock, its clock."""
 
+import errno
 import json
 import os
 import sys
@@ -126,7 +127,10 @@ def locked(folder: Path, is_main: bool) -> Iterator[None]:
 
 
 def lock(file: Any) -> None:
-    """Take the system's lock on an open file; OSError if another process has it."""
+    """Take the system's lock on an open file; OSError if another process has it.
+
+    Some network file systems have no locks; there nothing guards a run.
+    """
     if sys.platform == "win32":
         import msvcrt
 
@@ -135,4 +139,8 @@ def lock(file: Any) -> None:
     else:
         import fcntl
 
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK):
+                raise

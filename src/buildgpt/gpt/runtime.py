@@ -38,6 +38,7 @@ class Runtime:
     rank: int = 0
     world_size: int = 1
     store: Any = None  # where ranks leave notes for each other, even when one of them is dead
+    agreements: Any = None  # the group of ranks in which CPU tensors are added up
     notes: tuple[str, ...] = ()
 
     @property
@@ -63,7 +64,9 @@ class Runtime:
     def send(self, *tensors: Tensor) -> list[Tensor]:
         """Copy tensors to the device; on CUDA the host does not wait for it."""
         cuda = self.device.type == "cuda"  # elsewhere a copy that is not waited for may be torn
-        pinned = (tensor.pin_memory() if cuda else tensor for tensor in tensors)
+        # A view with gaps, as the targets of a batch are, would be packed into pageable memory on
+        # its way, for which the host does wait.
+        pinned = (tensor.contiguous().pin_memory() if cuda else tensor for tensor in tensors)
         return [tensor.to(self.device, non_blocking=cuda) for tensor in pinned]
 
     def device_name(self) -> str:
@@ -91,7 +94,7 @@ class Runtime:
             return values.cpu()
         self.sign()
         shared = values.clone()
-        dist.all_reduce(shared)
+        dist.all_reduce(shared, group=None if shared.is_cuda else self.agreements)
         return shared.cpu()
 
     def agree(self, value: float) -> float:
@@ -261,12 +264,13 @@ class Replica:
 
 def shard(model: Any, runtime: Runtime) -> None:
     """Divide each block's weights over the ranks, and the rest's. Products are taken in `dtype`
-    anyway, so blocks are gathered in it; gradients are summed in fp32."""
+    anyway, so blocks are gathered in it (a CPU's layer norm cannot); gradients are summed in
+    fp32."""
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
     require(runtime.dtype != torch.float16, "runtime.parallel = 'fsdp' needs bf16 or fp32")
     mesh = dist.init_device_mesh(runtime.device.type, (runtime.world_size,))
-    narrow = None if runtime.dtype == torch.float32 else runtime.dtype
+    narrow = runtime.dtype if runtime.device.type == "cuda" else None
     policy = MixedPrecisionPolicy(narrow, torch.float32, cast_forward_inputs=False)
     for block in model.blocks:
         if runtime.compile:
@@ -289,11 +293,11 @@ def start_runtime(config: RuntimeConfig) -> Runtime:
     if device.type == "cuda":
         torch.cuda.set_device(device)
         torch.set_float32_matmul_precision("high")  # TF32 where a product stays fp32
-    store = join(config, rank, world_size) if world_size > 1 else None
+    store, group = join(config, rank, world_size) if world_size > 1 else (None, None)
     dtype, dtype_notes = choose_dtype(config.dtype, device)
     compiles, compile_notes = choose_compile(config.compile, device)
     notes = (*dtype_notes, *compile_notes)
-    return Runtime(device, dtype, compiles, config.parallel, rank, world_size, store, notes)
+    return Runtime(device, dtype, compiles, config.parallel, rank, world_size, store, group, notes)
 
 
 def processor_name() -> str:
@@ -304,18 +308,22 @@ def processor_name() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def join(config: RuntimeConfig, rank: int, world_size: int) -> Any:
-    """Join the group of ranks; returns the store that they share.
+def join(config: RuntimeConfig, rank: int, world_size: int) -> tuple[Any, Any]:
+    """Join the group of ranks; returns the store that they share, and the group of agreements.
 
     Tensors on a GPU go by NCCL, the ranks' agreements by gloo: those notice a lost rank, with an
-    error that can be caught, while NCCL would wait.
+    error that can be caught, while NCCL would wait and then end the process without a word of
+    ours. Its time begins earlier in a step, so it gets twice as much.
     """
     timeout = timedelta(seconds=config.timeout_seconds)
     store, _, _ = next(dist.rendezvous("env://", rank, world_size, timeout=timeout))
-    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=timeout)
+    several = {"store": store, "rank": rank, "world_size": world_size}
+    if torch.cuda.is_available():
+        dist.init_process_group("cpu:gloo,cuda:nccl", **several, timeout=2 * timeout)
+    else:
+        dist.init_process_group("gloo", **several, timeout=timeout)
     start_heartbeat(store, rank)
-    return store
+    return store, dist.new_group(backend="gloo", timeout=timeout)
 
 
 def choose_device(wish: str) -> torch.device:

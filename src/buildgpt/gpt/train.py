@@ -15,6 +15,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -53,6 +54,7 @@ from .runtime import Replica, Runtime, is_lost_rank, start_runtime, whole
 from .tokenizer import Tokenizer, load_tokenizer
 
 OUT_OF_MEMORY = "not enough memory; lower train.micro_batch, model.width or model.context"
+SAME_STOP_SECONDS = 2.0  # within which a second signal says what the first one said
 MOST_SKIPPED = 10  # updates without finite gradients, one after another: no more will help
 # A resumed run must stay the same run, so these may not change.
 FIXED_KEYS = ("model.", "data.tokenizer", "train.seed", "train.tokens_per_step", "train.init_from")
@@ -539,7 +541,7 @@ def run_attempt(
                 return begin(trainer, resume)
         except BaseException as error:
             if is_lost_rank(error):
-                raise lost_rank(trainer) from error
+                raise lost_rank(trainer, error) from error
             runtime.is_first("to say why the run ends")  # then no other rank says another reason
             raise
 
@@ -558,15 +560,24 @@ def begin(trainer: Trainer, resume: bool) -> dict[str, Any]:
         raise
 
 
-def lost_rank(trainer: Trainer) -> UserError:
-    """What to say when other ranks were waited for in vain; nothing where another rank says it."""
+def lost_rank(trainer: Trainer, error: BaseException) -> UserError:
+    """What to say when other ranks were waited for in vain; nothing where another rank says it.
+
+    Where none is found silent, the error itself may say what is wrong, as NCCL's do.
+    """
     silent = trainer.runtime.silent_ranks()
     if not trainer.runtime.is_first("to say why the run ends"):
         return UserError("")
-    who = " and ".join(f"rank {rank}" for rank in silent) or "a rank"
+    who = " and ".join(f"rank {rank}" for rank in silent)
+    what = f"{who} fell silent" if silent else f"ranks lost each other ({one_line(error)})"
     saved = checkpoint.find_checkpoints(trainer.folder)
     rest = f"from {saved[-1]}" if saved else "from the beginning, as no checkpoint was saved yet"
-    return UserError(f"{who} fell silent after step {trainer.step}; --resume goes on {rest}")
+    return UserError(f"{what} after step {trainer.step}; --resume goes on {rest}")
+
+
+def one_line(error: BaseException) -> str:
+    """An error's words, without their line breaks."""
+    return " ".join(str(error).split())
 
 
 def go_back(trainer: Trainer, resume: bool) -> None:
@@ -645,11 +656,20 @@ def is_finished(folder: Path, recipe: Recipe) -> bool:
 
 @contextmanager
 def watched_signals(trainer: Trainer) -> Iterator[None]:
-    """Ctrl-C and SIGTERM ask for a stop at the step's end; a second one stops at once."""
+    """Ctrl-C and SIGTERM ask for a stop at the step's end; a second one stops at once.
+
+    Soon after the first it is no second one: a process may hear of the same stop from the system,
+    which is shutting down, and from torchrun or whatever else has started it.
+    """
+    asked = math.inf
 
     def ask(number: int, frame: Any) -> None:
+        nonlocal asked
+        asked = min(asked, time.monotonic())
         trainer.interrupted = signal.Signals(number).name
-        signal.signal(number, signal.SIG_DFL)
+        if time.monotonic() - asked > SAME_STOP_SECONDS:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
 
     if threading.current_thread() is not threading.main_thread():
         yield  # signals reach the main thread only; whoever trains in another handles them
@@ -683,20 +703,31 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     """Train as the words say; returns the exit status: 0 done, 1 failed, 2 wrong words."""
     words = parse_arguments(arguments)
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return attempt(words)
+    status = 1
+    try:
+        status = attempt(words)
+    except BaseException:  # it too would end in the interpreter's own way
+        traceback.print_exc()
+    leave(status)
+    return status
+
+
+def attempt(words: argparse.Namespace) -> int:
+    """Train as the words say; returns the exit status, and raises what no user can mend."""
     try:
         summary = train(
             words.recipe, words.name, words.runs, words.set, words.resume, PROCESS_START
         )
-        status = 0 if read_state(Path(summary["run"])) == "DONE" else 1
         if words.json and int(os.environ.get("RANK", "0")) == 0:
             print(json.dumps(summary))
+        return 0 if read_state(Path(summary["run"])) == "DONE" else 1
     except (UserError, OSError, MemoryError, RuntimeError) as error:
         status, sentence = explain(error)
         if sentence:
             sys.stderr.write(f"error: {sentence}\n")  # in one piece, as other ranks speak too
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        leave(status)
-    return status
+        return status
 
 
 def leave(status: int) -> None:
