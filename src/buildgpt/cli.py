@@ -3,6 +3,8 @@
 import json
 import math
 import os
+import re
+import shlex
 import shutil
 import sys
 from io import TextIOWrapper
@@ -304,7 +306,13 @@ def show_prepared(result: dict[str, object], kind: str, recipe: str, as_json: bo
         f"{out}: {result['train_tokens']:,} tokens to train on, {result['val_tokens']:,} held out,"
         f" {result['vocab_size']:,} ids ({kind})"
     )
-    print(f"train on it: {program_name()} train {recipe} --name {out.name} --set data.path={out}")
+    words = ["train", recipe, "--name", plain_name(out.name), "--set", f"data.path={out}"]
+    print(f"train on it: {program_name()} {shlex.join(words)}")
+
+
+def plain_name(name: str) -> str:
+    """A name that a run may have, like this one."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._") or "mine"
 
 
 def show_verified(core: Core, folders: list[Path], as_json: bool) -> None:
