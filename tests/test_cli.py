@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -422,13 +423,14 @@ def test_prepare_says_what_it_made(say, tmp_path, words):
     assert "data/mine: " in say("prepare", "mine.txt").out
 
 
-def test_what_prepare_suggests_works(say, tmp_path, words, bundled, trains_here):
-    (tmp_path / "mine.txt").write_text(words)
-    suggested = say("prepare", "mine.txt").out.splitlines()[-1].removeprefix("train on it: ")
-    program, *rest = suggested.split()
+@pytest.mark.parametrize("file, run", [("mine", "mine"), ("my façade", "my-fa-ade"), ("ü", "mine")])
+def test_what_prepare_suggests_works(say, tmp_path, words, bundled, trains_here, file, run):
+    (tmp_path / f"{file}.txt").write_text(words)
+    suggested = say("prepare", f"{file}.txt").out.splitlines()[-1].removeprefix("train on it: ")
+    program, *rest = shlex.split(suggested)
     assert Path(program).name == "buildgpt"
     assert say(*rest).status == 0
-    assert Path("runs/mine/state").read_text() == "DONE\n"
+    assert Path(f"runs/{run}/state").read_text() == "DONE\n"
 
 
 def test_export_and_import_give_the_same_model_back(say, trained):

@@ -783,6 +783,12 @@ def test_a_missing_package_is_one_sentence(make, say, runs, monkeypatch, option,
     assert outcome.err == f"error: {option} wants {module}: pip install 'buildgpt[{module}]'\n"
 
 
+def test_a_folder_is_no_page(make, say, runs):
+    make().start()
+    outcome = say("report", "run", "--runs", runs, "--out", ".")
+    assert (outcome.status, outcome.err) == (2, "error: --out . is a folder; name a file in it\n")
+
+
 def test_history_takes_lines_as_they_come(tmp_path):
     history = History(tmp_path / "metrics.jsonl")
     history.follow()

@@ -3,6 +3,8 @@
 import json
 import math
 import os
+import re
+import shlex
 import shutil
 import sys
 from io import TextIOWrapper
@@ -305,8 +307,13 @@ def show_prepared(result: dict[str, object], kind: str, recipe: str, as_json: bo
         f" {result['vocab_size']:,} ids ({kind})"
     )
     own = recipe == "gpt2-124m" and out == Path("data/fineweb-edu")  # what the recipe reads
-    where = "" if own else f" --name {out.name} --set data.path={out}"
-    print(f"train on it: {program_name()} train {recipe}{where}")
+    where = [] if own else ["--name", plain_name(out.name), "--set", f"data.path={out}"]
+    print(f"train on it: {program_name()} {shlex.join(['train', recipe, *where])}")
+
+
+def plain_name(name: str) -> str:
+    """A name that a run may have, like this one."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._") or "mine"
 
 
 def show_verified(core: Core, folders: list[Path], as_json: bool) -> None:

@@ -40,12 +40,13 @@ class Report:
         return (folder if len(self.runs) == 1 else folder.parent) / "report.html"
 
     def write(self, path: Path) -> None:
-        """Write the page, whole or not at all. UserError where matplotlib is missing."""
+        """Write the page, whole or not at all. UserError for a folder or without matplotlib."""
         if importlib.util.find_spec("matplotlib") is None:
             raise self.core.config.UserError(
                 "the page wants matplotlib: pip install 'buildgpt[reproduce]'; --json and the view"
                 " in the terminal do not"
             )
+        self.core.config.require(not path.is_dir(), f"--out {path} is a folder; name a file in it")
         path.parent.mkdir(parents=True, exist_ok=True)
         self.core.config.write_text(path, write_page(self.runs, self.facts, self.against))
 
