@@ -5,6 +5,7 @@ import json
 import os
 import pickletools
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
@@ -410,6 +411,26 @@ def test_a_copy_that_was_cut_off_is_no_checkpoint(mirrored, monkeypatch):
     monkeypatch.undo()
     checkpoint.copy_checkpoint(source, target)
     assert steps(mirror) == [6, 8]
+
+
+def test_a_slow_mirror_holds_nobody_up_and_takes_the_newest(trained, tmp_path, monkeypatch):
+    """Of those that are started while one is in hand, only the last is copied."""
+    mirror, taken = checkpoint.Mirror(trained, tmp_path / "bucket", 9), []
+    begun, goes_on = threading.Event(), threading.Event()
+
+    def copy(folder):
+        taken.append(folder.name)
+        begun.set()
+        goes_on.wait(60)
+
+    monkeypatch.setattr(mirror, "copy", copy)
+    for name in ("a", "b", "c"):
+        mirror.start(Path(name))
+        assert begun.wait(60)
+    assert taken == ["a"]
+    goes_on.set()
+    mirror.wait()
+    assert taken == ["a", "c"]
 
 
 def test_a_mirror_that_fails_leaves_a_note_and_the_run_goes_on(fit, tmp_path):

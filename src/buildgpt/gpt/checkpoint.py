@@ -183,13 +183,24 @@ class Mirror:
     def __init__(self, run: Path, mirror: Path, keep: int) -> None:
         self.run, self.mirror, self.keep = run, mirror, keep
         self.thread: threading.Thread | None = None
+        self.next: Path | None = None  # the checkpoint to copy after the one in hand
         self.problem = ""  # what went wrong with the latest copy
 
     def start(self, checkpoint: Path) -> None:
-        """Begin to copy a checkpoint and the run's other files, once the copy before is done."""
-        self.wait()
-        self.thread = threading.Thread(target=self.copy, args=(checkpoint,))
-        self.thread.start()
+        """Have a checkpoint and the run's other files copied, after the one that is in hand.
+
+        If yet another is started before its turn comes, only that newer one is copied.
+        """
+        self.next = checkpoint
+        if self.thread is None or not self.thread.is_alive():
+            self.thread = threading.Thread(target=self.work)
+            self.thread.start()
+
+    def work(self) -> None:
+        """Copy until nothing is left to copy."""
+        while self.next:
+            checkpoint, self.next = self.next, None
+            self.copy(checkpoint)
 
     def copy(self, checkpoint: Path) -> None:
         """Copy now; a failure is kept in `problem`, as the run itself has lost nothing."""
@@ -204,9 +215,10 @@ class Mirror:
             self.problem = f"{self.mirror} did not take {checkpoint.name}: {error}"
 
     def wait(self) -> None:
-        """Return when the copy that was begun is done."""
+        """Return when all that was started is copied."""
         if self.thread:
             self.thread.join()
+        self.work()  # what was started while the thread was about to end
 
 
 RUN_FILES = ("recipe.toml", "tokenizer.json", "samples.txt", "metrics.jsonl", "state")
