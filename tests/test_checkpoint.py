@@ -375,17 +375,64 @@ def test_the_newer_of_run_and_mirror_counts(mirrored, fit, tmp_path):
     assert steps(run) == [6, 8]
 
 
-@pytest.mark.parametrize("name", NAMES[1:])
-def test_a_damaged_mirror_is_refused(mirrored, name):
-    run, mirror = mirrored
-    shutil.rmtree(run)
-    path = mirror / "checkpoints" / "step_000008" / name
+def change_a_byte(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[-3] ^= 1
     path.write_bytes(data)
+
+
+@pytest.mark.parametrize("name", NAMES[1:])
+def test_of_a_damaged_mirror_the_checkpoint_before_counts(mirrored, name, capsys):
+    run, mirror = mirrored
+    shutil.rmtree(run)
+    change_a_byte(mirror / "checkpoints" / "step_000008" / name)
+    checkpoint.take_from_mirror(run, mirror)
+    assert steps(run) == [6]
+    assert f"{name} was changed or damaged" in capsys.readouterr().out
+    shutil.rmtree(run)
+    change_a_byte(mirror / "checkpoints" / "step_000006" / name)
     with pytest.raises(UserError, match=rf"{name} was changed or damaged"):
         checkpoint.take_from_mirror(run, mirror)
     assert steps(run) == []
+
+
+def test_what_is_cut_off_does_not_stay(mirrored, tmp_path):
+    """Of a save, a copy or a deletion, as any of them may be gigabytes."""
+    run, mirror = mirrored
+    for folder in (run, mirror):
+        (folder / "checkpoints" / ".step_000777.tmp").mkdir()
+        (folder / "checkpoints" / "step_000777").mkdir()
+        (folder / "checkpoints" / "step_000777" / "model.safetensors").write_bytes(b"half of it")
+        before = steps(folder)
+        checkpoint.sweep(folder)
+        assert len(list((folder / "checkpoints").iterdir())) == len(before)
+        assert steps(folder) == before == [6, 8]
+
+
+def test_a_mirror_that_was_full_takes_the_next_checkpoint(trained, tmp_path, monkeypatch):
+    mirror, copyfile = checkpoint.Mirror(trained, tmp_path / "bucket", 2), shutil.copyfile
+
+    def full(source, target):
+        Path(target).write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    old, new = checkpoint.find_checkpoints(trained)
+    monkeypatch.setattr(shutil, "copyfile", full)
+    mirror.copy(old)
+    assert "did not take step_000006: [Errno 28] No space left on device" in mirror.problem
+    assert list((tmp_path / "bucket" / "checkpoints").iterdir()) == []
+    monkeypatch.setattr(shutil, "copyfile", copyfile)
+    mirror.copy(new)
+    assert steps(tmp_path / "bucket") == [8]
+
+
+def test_a_mirror_that_cannot_work_is_refused_before_the_training(fit, tmp_path, runs):
+    (tmp_path / "bucket").write_text("a file, no folder")
+    with pytest.raises(UserError, match=r"train.mirror: cannot write .*bucket/run"):
+        fit("run", f"train.mirror={tmp_path / 'bucket'}")
+    for place in (runs, runs / "here" / "within"):
+        with pytest.raises(UsageError, match="give another folder"):
+            fit("here", f"train.mirror={place}", resume=True)
 
 
 def test_a_copy_that_was_cut_off_is_no_checkpoint(mirrored, monkeypatch):
@@ -433,8 +480,11 @@ def test_a_slow_mirror_holds_nobody_up_and_takes_the_newest(trained, tmp_path, m
     assert taken == ["a", "c"]
 
 
-def test_a_mirror_that_fails_leaves_a_note_and_the_run_goes_on(fit, tmp_path):
-    (tmp_path / "bucket").write_text("a file, no folder")
+def test_a_mirror_that_fails_leaves_a_note_and_the_run_goes_on(fit, tmp_path, monkeypatch):
+    def fail(source, target, write):
+        raise OSError("the bucket is gone")
+
+    monkeypatch.setattr(checkpoint, "copy_run_files", fail)
     run = fit("run", f"train.mirror={tmp_path / 'bucket'}")
     notes = [x["message"] for x in runlog.read_metrics(run) if x.get("event") == "note"]
     assert len(notes) >= 1

@@ -27,7 +27,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from .config import Recipe, UserError, load_recipe, write_bytes, write_text
+from .config import Recipe, UserError, load_recipe, require, write_bytes, write_text
 from .model import GPT
 from .tokenizer import Tokenizer, load_tokenizer
 
@@ -109,6 +109,13 @@ def remove_checkpoint(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+def sweep(run: Path) -> None:
+    """Delete what a save, a copy or a deletion has left half done when it was cut off."""
+    for folder in [*(run / "checkpoints").glob("step_*"), *(run / "checkpoints").glob(".step_*")]:
+        if (folder.is_dir() and not (folder / COMPLETE).exists()) or folder.suffix == ".tmp":
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 def find_checkpoints(run: Path) -> list[Path]:
     """The run's complete checkpoints, oldest first; one with a file missing or cut is none."""
     folders = (run / "checkpoints").glob("step_*")
@@ -186,6 +193,23 @@ class Mirror:
         self.next: Path | None = None  # the checkpoint to copy after the one in hand
         self.problem = ""  # what went wrong with the latest copy
 
+    def check(self) -> None:
+        """Raise before the training, not after its first checkpoint, what would go wrong."""
+        place, run = self.mirror.resolve(), self.run.resolve()
+        require(
+            place != run and run not in place.parents,
+            f"train.mirror would put copies of {self.run} into {self.mirror}; give another folder",
+        )
+        try:
+            self.mirror.mkdir(parents=True, exist_ok=True)
+            (self.mirror / ".probe").write_bytes(b"can this be written?")
+            (self.mirror / ".probe").unlink()
+        except OSError as error:
+            raise UserError(
+                f"train.mirror: cannot write {self.mirror}: {error.strerror}; mend that, or give"
+                " another folder"
+            ) from None
+
     def start(self, checkpoint: Path) -> None:
         """Have a checkpoint and the run's other files copied, after the one that is in hand.
 
@@ -205,6 +229,7 @@ class Mirror:
     def copy(self, checkpoint: Path) -> None:
         """Copy now; a failure is kept in `problem`, as the run itself has lost nothing."""
         try:
+            sweep(self.mirror)
             copy_run_files(self.run, self.mirror, Path.write_bytes)
             target = self.mirror / "checkpoints" / checkpoint.name
             if not is_complete(target) or read_promise(target) != read_promise(checkpoint):
@@ -212,6 +237,7 @@ class Mirror:
             for old in find_checkpoints(self.mirror)[: -self.keep]:
                 remove_checkpoint(old)
         except OSError as error:
+            sweep(self.mirror)  # half a copy is of no use, and takes the room of a whole one
             self.problem = f"{self.mirror} did not take {checkpoint.name}: {error}"
 
     def wait(self) -> None:
@@ -246,17 +272,30 @@ def copy_checkpoint(source: Path, target: Path) -> None:
 def take_from_mirror(run: Path, mirror: Path) -> None:
     """Bring the mirror's newest checkpoint to a run that has none as new, as on a new machine.
 
-    UserError if the mirror's copy is damaged.
+    Of damaged copies the one before counts; UserError if all that are newer are damaged.
     """
     newest = max([0, *(step_of(folder) for folder in find_checkpoints(run))])
     theirs = [folder for folder in find_checkpoints(mirror) if step_of(folder) > newest]
-    if not theirs:
-        return
-    for name in read_promise(theirs[-1]):
-        is_promised(theirs[-1], name)  # an error if it was changed
-    if not (run / "recipe.toml").exists():
-        copy_run_files(mirror, run, write_bytes)
-    copy_checkpoint(theirs[-1], run / "checkpoints" / theirs[-1].name)
+    problems = [damage(folder) for folder in theirs]
+    if theirs and all(problems):
+        raise UserError(problems[-1])
+    for folder, problem in zip(reversed(theirs), reversed(problems)):
+        if problem:
+            print(f"{problem}; taking the one before it", flush=True)
+            continue
+        if not (run / "recipe.toml").exists():
+            copy_run_files(mirror, run, write_bytes)
+        return copy_checkpoint(folder, run / "checkpoints" / folder.name)
+
+
+def damage(folder: Path) -> str:
+    """What is wrong with a checkpoint's files, in words; empty if they are as promised."""
+    try:
+        for name in read_promise(folder):
+            is_promised(folder, name)
+    except UserError as error:
+        return str(error)
+    return ""
 
 
 def find_run(name: str, runs: Path) -> Path:
