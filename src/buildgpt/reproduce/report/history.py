@@ -11,6 +11,7 @@ from buildgpt.watch import Progress
 
 Row = dict[str, Any]
 KINDS = ("train", "val", "hellaswag", "sample")
+NEEDED = {"train": ("loss",), "sample": ("text",), "event": ("event", "message")}  # keys of a kind
 ENDINGS = ("done", "preempted", "failed")
 
 
@@ -45,7 +46,7 @@ class History(Progress):
 
     def take(self, line: Any) -> None:
         """Sort one line in; what is no line of metrics is left out."""
-        if not isinstance(line, dict) or not {"kind", "attempt", "step", "seconds"} <= line.keys():
+        if not is_line(line):
             return
         if line["attempt"] > self.attempt:
             self.begin(line)
@@ -90,6 +91,20 @@ class History(Progress):
         """The lines of a kind in which a figure is known, by step."""
         rows = self.rows[kind]
         return [rows[step] for step in sorted(rows) if rows[step].get(key) is not None]
+
+
+def is_line(line: Any) -> bool:
+    """Whether this is a line as training writes them: its figures are numbers, or not known."""
+    match line:
+        case {"kind": str(), "attempt": int(), "step": int(), "seconds": int() | float(), **rest}:
+            words = ("event", "message", "text")
+            figures = ("loss", "lr", "grad_norm", "tokens_per_second", "acc", "acc_norm")
+            return (
+                all(isinstance(rest.get(key), int | float | None) for key in figures)
+                and all(isinstance(rest.get(key), str | None) for key in words)
+                and all(key in rest for key in NEEDED.get(line["kind"], ()))
+            )
+    return False
 
 
 @dataclass(frozen=True)
