@@ -335,3 +335,29 @@ def test_gpus_starts_torchrun_and_says_so(cli, tiny, tmp_path):
     odd = cli("train", tiny, "--gpus", "3", "--name", "odd")
     assert odd.returncode == 2
     assert re.fullmatch(r"error: 3 ranks cannot share .* that can: 2 and 4\n", odd.stderr)
+
+
+def test_a_run_whose_ranks_were_all_killed_has_failed(cli, environment, tiny, tmp_path):
+    """None of them can say so, but whoever started them does; and a run that goes on is left."""
+    words = ["train", str(tiny), "--ranks", "2", "--name", "two", "--set", "train.steps=100000"]
+    command = [sys.executable, "-m", "buildgpt", *words]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    run = tmp_path / "runs" / "two"
+    wait_for_step(run, 3)
+    second = cli("train", tiny, "--name", "two", "--resume")
+    assert (second.returncode, train.read_state(run)) == (1, "RUNNING")
+    assert second.stderr == "error: runs/two is being trained by another process\n"
+    for pid in ranks_below(process.pid):
+        os.kill(pid, signal.SIGKILL)
+    process.communicate(timeout=60)
+    assert (process.returncode, train.read_state(run)) == (1, "FAILED")
+
+
+def ranks_below(process: int) -> list[int]:
+    """The processes that torchrun has started for a process of ours."""
+    listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True).stdout
+    parents = {int(pid): int(parent) for pid, parent in map(str.split, listed.splitlines())}
+    launchers = [pid for pid, parent in parents.items() if parent == process]
+    return [pid for pid, parent in parents.items() if parent in launchers]

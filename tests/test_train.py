@@ -269,6 +269,14 @@ def test_a_checkpoint_is_saved_when_the_newest_one_is_too_old(fit, monkeypatch):
     assert [checkpoint.step_of(c) for c in checkpoint.find_checkpoints(off)] == [8]
 
 
+def test_a_finished_run_cannot_be_made_shorter(fit, runs):
+    run = fit("run")
+    before = (run / "recipe.toml").read_bytes()
+    with pytest.raises(UsageError, match=r"train.steps = 5, but .*run has done 8 already"):
+        fit("run", "train.steps=5", resume=True)
+    assert (run / "recipe.toml").read_bytes() == before
+
+
 # What it writes down.
 
 

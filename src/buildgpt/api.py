@@ -211,7 +211,13 @@ def train(
 
 
 def ready(
-    core: Core, recipe: str | Path, settings: list[str], runs: Path, name: str, resume: bool
+    core: Core,
+    recipe: str | Path,
+    settings: list[str],
+    runs: Path,
+    name: str,
+    resume: bool,
+    ranks: int = 1,
 ) -> tuple[Path, list[str], Any]:
     """The recipe's file, the settings and what they come to (for a run that is resumed: with its
     own recipe), once all that the run needs from outside is here."""
@@ -221,6 +227,7 @@ def ready(
     stored = runs / name / "recipe.toml"
     own = resume and stored.exists()
     wished = core.config.load_recipe(stored if own else path, settings)
+    check_device(core, wished, ranks)
     provide_data(core, wished)
     if wished.train.hellaswag_every and wished.data.hellaswag == str(download.HELLASWAG):
         download.provide_hellaswag(core)
@@ -228,6 +235,14 @@ def ready(
     if source.startswith("hf:"):
         settings = [*settings, f"train.init_from={local_folder(core, source)}"]
     return path, settings, wished
+
+
+def check_device(core: Core, recipe: Any, ranks: int) -> None:
+    """UsageError, before anything is fetched for it, where the recipe's GPUs are not here."""
+    if recipe.runtime.device in ("auto", "cpu"):
+        return
+    if core.runtime.choose_device(recipe.runtime.device).type == "cuda":
+        core.runtime.require_gpus(ranks)
 
 
 def prepare(

@@ -7,6 +7,7 @@ import re
 import shlex
 import shutil
 import sys
+from contextlib import suppress
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated
@@ -119,12 +120,23 @@ def run_training(
     """Train in a process of its own, or in several, and show it; returns the exit status."""
     from . import watch
 
-    path, settings, resolved = api.ready(core, recipe, settings, runs, name, resume)
+    path, settings, resolved = api.ready(core, recipe, settings, runs, name, resume, ranks)
     words = [str(path), "--name", name or path.stem, "--runs", str(runs)]
     words += [word for setting in settings for word in ("--set", setting)]
     words += (["--resume"] if resume else []) + (["--json"] if as_json else [])
     title = name or path.stem
-    return watch.launch(core, words, runs / title, resolved, title, as_json, ranks)
+    status = watch.launch(core, words, runs / title, resolved, title, as_json, ranks)
+    if status:
+        mark_failed(core, runs / title)
+    return status
+
+
+def mark_failed(core: Core, folder: Path) -> None:
+    """Say so of a run that ended too suddenly to do it itself, unless another process has it."""
+    if core.runlog.read_state(folder) != "RUNNING":
+        return
+    with suppress(core.config.UserError), core.runlog.locked(folder, True):
+        core.config.write_text(folder / "state", "FAILED\n")
 
 
 @app.command()

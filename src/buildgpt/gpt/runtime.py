@@ -287,8 +287,8 @@ def start_runtime(config: RuntimeConfig) -> Runtime:
     rank, world_size = (int(os.environ.get(k, d)) for k, d in (("RANK", "0"), ("WORLD_SIZE", "1")))
     device = choose_device(config.device)
     if world_size > 1 and device.type == "cuda":
-        local, here = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
-        require(local < here, f"this machine has {here} GPUs: start as many ranks, --gpus {here}")
+        local = int(os.environ.get("LOCAL_RANK", "0"))
+        require_gpus(local + 1)
         device = torch.device("cuda", local)
     if device.type == "cuda":
         torch.cuda.set_device(device)
@@ -324,6 +324,12 @@ def join(config: RuntimeConfig, rank: int, world_size: int) -> tuple[Any, Any]:
         dist.init_process_group("gloo", **several, timeout=timeout)
     start_heartbeat(store, rank)
     return store, dist.new_group(backend="gloo", timeout=timeout)
+
+
+def require_gpus(ranks: int) -> None:
+    """UsageError unless so many ranks on this machine have a GPU each."""
+    here = torch.cuda.device_count()
+    require(ranks <= here, f"this machine has {here} GPUs, one for each rank: --gpus {here}")
 
 
 def choose_device(wish: str) -> torch.device:

@@ -317,6 +317,11 @@ class Trainer:
         if "imported_from" in state:
             name = self.folder.name
             raise UsageError(f"{name} holds imported weights: train with train.init_from={name}")
+        require(
+            state["step"] <= self.recipe.train.steps,
+            f"train.steps = {self.recipe.train.steps:,}, but {self.folder} has done"
+            f" {state['step']:,} already; give more, or another --name",
+        )
         if len(self.corpus.train) != state["corpus_tokens"]:
             raise UserError(
                 f"{self.corpus.folder} holds {len(self.corpus.train):,} tokens, but this run was"
@@ -551,6 +556,10 @@ def begin(trainer: Trainer, resume: bool) -> dict[str, Any]:
     folder = trainer.folder
     if trainer.runtime.is_main and not resume and (folder / "recipe.toml").exists():
         raise UsageError(f"{folder} exists; another process has just made it")
+    if trainer.runtime.is_main:
+        checkpoint.sweep(folder)
+    if trainer.mirror:
+        trainer.mirror.check()
     go_back(trainer, resume)
     open_folder(trainer)
     try:
@@ -745,7 +754,7 @@ def explain(error: Exception) -> tuple[int, str]:
     if is_out_of_memory(error):
         return 1, OUT_OF_MEMORY
     if isinstance(error, OSError):
-        return 1, f"{error}; nothing saved before is lost, go on with --resume"
+        return 1, f"{error}; nothing saved before is lost: mend that and go on with --resume"
     raise error
 
 
