@@ -150,7 +150,16 @@ def test_an_attempt_that_starts_anew_counts_its_own_time(make, facts):
 
 
 @pytest.mark.parametrize(
-    "junk", [b"[1]\n", b"\xff\n", b'{"kind": "train"}\n', b'{"kind": "val", "st']
+    "junk",
+    [
+        b"[1]\n",
+        b"\xff\n",
+        b'{"kind": "train"}\n',
+        b'{"kind": "event", "attempt": 1, "step": 1, "seconds": 1}\n',
+        b'{"kind": "train", "attempt": 1, "step": 1, "seconds": 1, "loss": "x"}\n',
+        b'{"kind": "val", "attempt": 1, "step": "x", "seconds": 1, "loss": 1}\n',
+        b'{"kind": "val", "st',
+    ],
 )
 def test_what_is_no_line_is_skipped(make, facts, junk):
     run = make()
