@@ -458,7 +458,7 @@ def test_eval_measures_hellaswag(say, trained, file):
     assert found["acc_norm_error"] == pytest.approx(math.sqrt(share * (1 - share) / 3))
     said = say("eval", trained, "--hellaswag", "--file", file).out
     assert f"acc_norm {share:.2%} ± {found['acc_norm_error']:.2%}, acc {found['acc']:.2%}" in said
-    for reference in ("25.00%  chance", "29.55%  GPT-2 124M", "33.70%  GPT-3 124M"):
+    for reference in ("25.00%  chance", "29.55%  OpenAI's GPT-2 124M", "33.70%  GPT-3 124M"):
         assert reference in said
     assert f"{found['cut']} items are longer than the model's context" in said
     limited = say("eval", trained, "--hellaswag", "--file", file, "--limit", "2", "--json")

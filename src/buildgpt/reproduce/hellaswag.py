@@ -5,22 +5,11 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from .report import references
+
 PROTOCOL = """\
 completion style, as build-nanogpt measures it: acc_norm goes by the smallest mean loss of an
 ending's tokens, acc by the smallest sum; ± is one standard error"""
-REFERENCES = [
-    {"acc_norm": 0.25, "model": "chance", "protocol": "one of four endings"},
-    {
-        "acc_norm": 0.2955,
-        "model": "GPT-2 124M, OpenAI's",
-        "protocol": "this style, all 10,042 items, as build-nanogpt states it",
-    },
-    {
-        "acc_norm": 0.337,
-        "model": "GPT-3 124M",
-        "protocol": "as Brown et al. 2020 report it, in a protocol of their own",
-    },
-]
 
 
 def measure(model: Any, file: str, limit: int) -> dict[str, Any]:
@@ -44,7 +33,7 @@ def measure(model: Any, file: str, limit: int) -> dict[str, Any]:
         "acc_norm_error": known(result.standard_error(result.acc_norm)),
         "items": result.items,
         "cut": result.cut,
-        "references": REFERENCES,
+        "references": references.load()["hellaswag"],
     }
 
 
@@ -58,7 +47,7 @@ def describe(facts: dict[str, Any]) -> str:
         f"{name} {facts[name]:.2%} ± {facts[name + '_error']:.2%}" for name in ("acc_norm", "acc")
     )
     cut = f"{facts['cut']:,} items are longer than the model's context and lost their beginning"
-    rows = (f"  {row['acc_norm']:.2%}  {row['model']}: {row['protocol']}" for row in REFERENCES)
+    rows = [f"  {r['acc_norm']:.2%}  {r['label']}: {r['protocol']}" for r in facts["references"]]
     return "\n".join(
         [
             f"HellaSwag: {', '.join(both)}, over {facts['items']:,} items"
