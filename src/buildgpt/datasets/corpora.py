@@ -9,7 +9,7 @@ from typing import Any
 
 from buildgpt.core import Core
 
-from .download import fetch, sha256_of, size_of
+from .download import fetch, size_of
 from .hub import SHARD_HEADER, Remote, authorization, list_files, require_space
 from .progress import Progress, readable
 from .raw import encode_raw
@@ -203,7 +203,7 @@ def fetch_shards(
             if entry and entry["sha256"] == shard.sha256:
                 progress.add(shard.size, skipped=True)
                 return entry
-            if size_of(path) == shard.size and sha256_of(path) == shard.sha256:
+            if size_of(path) == shard.size and core.config.sha256(path) == shard.sha256:
                 progress.add(shard.size, skipped=True)
                 return describe(core, path, vocab_size)
             fetch(shard.url, path, shard.sha256, core, shard.size, headers, progress.add, offline)

@@ -1,6 +1,5 @@
 """Everything that is downloaded: single files, and models by name from the Hugging Face hub."""
 
-import hashlib
 import os
 import time
 from collections.abc import Callable
@@ -64,12 +63,6 @@ def fetch(
 def size_of(path: Path) -> int:
     """Bytes of a file, 0 if there is none."""
     return path.stat().st_size if path.exists() else 0
-
-
-def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def receive_all(
@@ -169,7 +162,7 @@ def reason_of(error: Exception) -> str:
 def check(url: str, part: Path, core: Core, size: int, sha256: str) -> None:
     """Raise UserError, and forget what came, unless its size and SHA-256 are the right ones."""
     came = size_of(part)
-    if size in (0, came) and sha256 in ("", sha256_of(part)):
+    if size in (0, came) and sha256 in ("", core.config.sha256(part)):
         return
     part.unlink()
     wrong = f"{came:,} bytes instead of {size:,}" if size not in (0, came) else "a wrong SHA-256"

@@ -5,7 +5,6 @@ from typing import Any
 
 from buildgpt.core import Core
 
-from .download import sha256_of
 from .progress import Progress
 
 CHUNK = 1 << 22  # tokens looked at at a time
@@ -28,7 +27,7 @@ def describe(core: Core, path: Path, vocab_size: int) -> dict[str, Any]:
                 " made with another tokenizer"
             )
     found = {"file": path.name, "tokens": len(tokens), "documents": documents}
-    return found | {"sha256": sha256_of(path)}
+    return found | {"sha256": core.config.sha256(path)}
 
 
 def verify(core: Core, folder: Path) -> dict[str, Any]:

@@ -11,7 +11,6 @@ Why a resumed run ends in the same bits: what a step reads and draws follows fro
 loss scale), and ranks add up their gradients in one fixed layout (runtime.Replica.settle).
 """
 
-import hashlib
 import json
 import os
 import re
@@ -27,7 +26,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from .config import Recipe, UserError, load_recipe, require, write_bytes, write_text
+from .config import Recipe, UserError, load_recipe, require, sha256, write_bytes, write_text
 from .model import GPT
 from .tokenizer import Tokenizer, load_tokenizer
 
@@ -95,12 +94,6 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def sha256(path: Path) -> str:
-    """A file's SHA-256 in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def remove_checkpoint(folder: Path) -> None:
@@ -276,16 +269,17 @@ def take_from_mirror(run: Path, mirror: Path) -> None:
     """
     newest = max([0, *(step_of(folder) for folder in find_checkpoints(run))])
     theirs = [folder for folder in find_checkpoints(mirror) if step_of(folder) > newest]
-    problems = [damage(folder) for folder in theirs]
-    if theirs and all(problems):
-        raise UserError(problems[-1])
-    for folder, problem in zip(reversed(theirs), reversed(problems)):
+    problem = ""
+    for folder in reversed(theirs):
         if problem:
             print(f"{problem}; taking the one before it", flush=True)
-            continue
-        if not (run / "recipe.toml").exists():
-            copy_run_files(mirror, run, write_bytes)
-        return copy_checkpoint(folder, run / "checkpoints" / folder.name)
+        problem = damage(folder)
+        if not problem:
+            if not (run / "recipe.toml").exists():
+                copy_run_files(mirror, run, write_bytes)
+            return copy_checkpoint(folder, run / "checkpoints" / folder.name)
+    if problem:
+        raise UserError(problem)
 
 
 def damage(folder: Path) -> str:

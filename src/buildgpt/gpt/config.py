@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import hashlib
 import json
 import math
 import os
@@ -313,6 +314,12 @@ def nearest_divisor(whole: int, wanted: int) -> int:
     return min(divisors, key=lambda d: (abs(d - wanted), d))
 
 
+def divisors_around(whole: int, wanted: int) -> list[int]:
+    """The divisors of `whole` next below and next above `wanted`, as far as there are any."""
+    divisors = [d for d in range(1, whole + 1) if whole % d == 0]
+    return [*[d for d in divisors if d < wanted][-1:], *[d for d in divisors if d > wanted][:1]]
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text as UTF-8, whole or not at all."""
     write_bytes(path, text.encode("utf-8"))
@@ -329,3 +336,9 @@ def write_bytes(path: Path, data: bytes) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sha256(path: Path) -> str:
+    """A file's SHA-256 in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -31,7 +31,9 @@ from .config import (
     UsageError,
     UserError,
     check_run_name,
+    divisors_around,
     load_recipe,
+    nearest_divisor,
     require,
     to_toml,
     write_text,
@@ -444,21 +446,18 @@ def is_due(step: int, every: int) -> bool:
 def divide(recipe: Recipe, ranks: int) -> tuple[int, int]:
     """Sequences a step and sequences a micro-batch, which go into each other on all ranks."""
     sequences = recipe.train.tokens_per_step // recipe.model.context
-    can = [number for number in range(1, sequences + 1) if sequences % number == 0]
-    near = [*[n for n in can if n < ranks][-1:], *[n for n in can if n > ranks][:1]]
-    require(
-        ranks in can,
-        f"{ranks} ranks cannot share the {sequences} sequences of a step equally; nearest numbers"
-        f" that can: {' and '.join(map(str, near))}",
-    )
+    if sequences % ranks:
+        raise UsageError(
+            f"{ranks} ranks cannot share the {sequences} sequences of a step equally; nearest"
+            f" numbers that can: {' and '.join(map(str, divisors_around(sequences, ranks)))}"
+        )
     share = sequences // ranks
     micro = min(recipe.train.micro_batch, share)
-    nearest = min((n for n in can if share % n == 0), key=lambda n: abs(n - micro))
-    require(
-        share % micro == 0,
-        f"micro-batches of {micro} do not go into the {share} sequences of a step on each of"
-        f" {ranks} ranks; nearest that does: train.micro_batch={nearest}",
-    )
+    if share % micro:
+        raise UsageError(
+            f"micro-batches of {micro} do not go into the {share} sequences of a step on each of"
+            f" {ranks} ranks; nearest that does: train.micro_batch={nearest_divisor(share, micro)}"
+        )
     return sequences, micro
 
 

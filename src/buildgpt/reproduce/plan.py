@@ -85,12 +85,10 @@ def check_ranks(core: Core, recipe: Any, ranks: int) -> None:
     sequences = sequences_per_step(recipe)
     if sequences % ranks == 0:
         return
-    divisors = [d for d in range(1, sequences + 1) if sequences % d == 0]
-    below = [d for d in divisors if d < ranks][-1:]
-    above = [d for d in divisors if d > ranks][:1]
+    near = core.config.divisors_around(sequences, ranks)
     raise core.config.UsageError(
         f"{ranks} GPUs do not divide the {sequences:,} sequences of a step; the nearest that do:"
-        f" {' and '.join(map(str, below + above))}"
+        f" {' and '.join(map(str, near))}"
     )
 
 
