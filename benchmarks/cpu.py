@@ -20,7 +20,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from record import commit, hardware, without_paths
+from record import commit, hardware, save, without_paths
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "src"))
@@ -368,9 +368,7 @@ def main() -> None:
         return
     result = measure(words)
     print(table(result))
-    out = words.out or HERE / "results" / f"{result['date']}-cpu.json"
-    out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(f"\nrecorded in {out}")
+    save(result, "cpu", words.out)
 
 
 if __name__ == "__main__":

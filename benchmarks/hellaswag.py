@@ -21,7 +21,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from record import HERE, commit, hardware, without_paths
+from record import HERE, commit, hardware, save, without_paths
 
 sys.path.insert(0, str(HERE.parent / "src"))
 
@@ -118,9 +118,7 @@ def main() -> None:
             f"{dtype}: {row['ratio']:.2f} times as fast as one by one (median);"
             f" {row['answered_differently']} of {row['clear']} clear items answered differently"
         )
-    out = words.out or HERE / "results" / f"{result['date']}-hellaswag.json"
-    out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(f"recorded in {out}")
+    save(result, "hellaswag", words.out)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from record import HERE, commit, hardware
+from record import HERE, commit, hardware, save
 
 sys.path.insert(0, str(HERE.parent / "src"))
 
@@ -120,9 +120,7 @@ def main() -> None:
         result["shapes"].append(row)
         sizes = f"{row['estimated_gb']:6.3f} GB estimated, {row['measured_gb']:6.3f} GB measured"
         print(f"{shape!s:48} {sizes}, ratio {row['ratio']:.3f}", flush=True)
-    out = words.out or HERE / "results" / f"{result['date']}-memory.json"
-    out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(f"recorded in {out}")
+    save(result, "memory", words.out)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "src"))
 sys.path.insert(0, str(HERE))
 
-from cpu import commit, hardware  # noqa: E402
+from record import commit, hardware, save  # noqa: E402
 
 from buildgpt.core import load_core  # noqa: E402
 from buildgpt.datasets.text import shakespeare  # noqa: E402
@@ -157,9 +157,7 @@ def main() -> None:
             f"{name:8} {row['peak_memory_gb']:.2f} GB, {row['tokens_per_second_per_core']:,.0f}"
             f" tokens/s a core, {row['share_of_tiktoken']:.0%} of tiktoken's own by processor time"
         )
-    out = words.out or HERE / "results" / f"{result['date']}-prepare.json"
-    out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(f"recorded in {out}")
+    save(result, "prepare", words.out)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """What every record says of itself: on what, of which commit and by which command it was made."""
 
+import json
 import os
 import platform
 import shlex
@@ -14,12 +15,11 @@ def hardware() -> dict[str, Any]:
     """What the figures were taken on."""
     import torch
 
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
+    from buildgpt.core import load_core
+
     capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # not in older ones
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return {
-        "processor": models[0] if models else platform.processor(),
+        "processor": load_core().runtime.processor_name(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "bf16": capabilities.get("avx512_bf16", False),
@@ -27,6 +27,13 @@ def hardware() -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": torch.__version__,
     }
+
+
+def save(result: dict[str, Any], kind: str, out: Path | None) -> None:
+    """Write a record to `out`, else to results/DATE-KIND.json, and say where."""
+    out = out or HERE / "results" / f"{result['date']}-{kind}.json"
+    out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(f"\nrecorded in {out}")
 
 
 def commit() -> str:
