@@ -51,9 +51,10 @@ def encode_raw(
     complete = {"complete": journal.file == len(files)}
     more = {"source": source | complete, "empty_documents": journal.empty}
     core.data.write_manifest(folder, core.tokenizer.GPT2Tokenizer(), splits, **more)
-    listed = {shard["file"] for part in splits.values() for shard in part["shards"]}
-    for path in set(folder.glob("*.bin*")) - {folder / name for name in listed}:
-        path.unlink()  # begun by a process that was killed before the journal said so
+    kept = {shard["file"] for part in splits.values() for shard in part["shards"]}
+    kept |= {"manifest.json", journal.path.name}
+    for path in set(folder.iterdir()) - {folder / name for name in kept}:
+        path.unlink()  # left by a process that was killed: a shard, or half of a journal
     folder.rename(out)
     (out / journal.path.name).unlink(missing_ok=True)
     shutil.rmtree(folder.parent, ignore_errors=True)
