@@ -175,33 +175,46 @@ def exchange(case: Case) -> int:
 def activations(case: Case) -> int:
     """What the forward pass keeps for the backward pass, logits apart.
 
-    A token in a block keeps in fp32 the residual stream before each of the two norms (8 C bytes),
-    and a mean and a deviation for each (16). In the dtype of products it keeps what both norms put
+    A token in a block keeps the residual stream before each of the two norms (2 r C bytes; r is 2
+    for bf16 on a CPU, and 4 elsewhere: there a norm keeps it as it reads it, in fp32), and a mean
+    and a deviation for each (16). In the dtype of products it keeps what both norms put
     out (2 C values), queries, keys and values (3 C), what attention puts out (C), and the MLP's
     inner layer before and after the GELU (4 C each): 14 s C bytes. What is only added to the
-    stream is not kept. Attention: the fused kernel keeps one fp32 number a head; written out, as
-    on a CPU for short contexts, its weights, H T values.
+    stream is not kept. Attention: the fused kernel keeps one fp32 number a head; written out in
+    halves, as on a CPU for short contexts, three quarters of its weights, H T values, and the
+    earlier half's keys and values once more.
 
     Besides: the last norm's input, two numbers and output, ids and targets (8 bytes each), and
     the positions (8).
     """
     model, size = case.recipe.model, case.size
+    stream = size if case.device == "cpu" else FP32
     by_hand = case.device == "cpu" and 1 < model.context <= case.core.model.SHORT
-    attention = size * model.heads * model.context if by_hand else FP32 * model.heads
-    block = 8 * model.width + 16 + 14 * size * model.width + attention
-    ends = 4 * model.width + 8 + size * model.width + 16
+    in_halves = size * (3 * model.heads * model.context // 4 + model.width)
+    attention = in_halves if by_hand else FP32 * model.heads
+    block = 2 * stream * model.width + 16 + 14 * size * model.width + attention
+    ends = stream * model.width + 8 + size * model.width + 16
     return case.tokens * (model.layers * block + ends) + 8 * model.context
 
 
 def logits(case: Case) -> int:
-    """Logits, loss and their gradients at the worst moment, which is early in the backward pass.
+    """Logits, loss and their gradients at the worst moment.
 
-    Eager: the loss is taken in fp32. There are the log-probabilities, kept from the forward pass,
-    their gradient and the logits' own: 12 V bytes a token. Compiled, one kernel goes from the
-    logits, kept, to their gradients, both of s W bytes.
+    Few: that is early in the backward pass. Eager: the loss is taken in fp32. There are the
+    log-probabilities, kept from the forward pass, their gradient and the logits' own: 12 V bytes a
+    token. Compiled, one kernel goes from the logits, kept, to their gradients, both of s W bytes.
+
+    Many: they are taken in parts, at the end of the forward pass. There are a part's logits in
+    fp32 and their exponentials, as much again where they come from narrow ones, and all gradients
+    of what the head reads and of its weights.
     """
+    parameters, at_once = case.parameters, case.core.model.LOGITS_AT_ONCE
+    if case.tokens * parameters.widened > at_once:
+        gradients = case.tokens * case.size * case.recipe.model.width + FP32 * parameters.embedding
+        copies = 2 if case.size == FP32 else 3
+        return copies * FP32 * (at_once // parameters.widened) * parameters.widened + gradients
     if case.compiles_logits:
-        return case.tokens * 2 * case.size * case.parameters.widened
+        return case.tokens * 2 * case.size * parameters.widened
     return case.tokens * 3 * FP32 * case.recipe.model.vocab_size
 
 
