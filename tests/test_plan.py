@@ -26,6 +26,7 @@ from buildgpt.gpt.config import (
 )
 from buildgpt.gpt.model import GPT, SHORT
 from buildgpt.gpt.optim import build_optimizer, clip_gradients
+from buildgpt.gpt.runtime import Replica, start_runtime
 from buildgpt.reproduce import measure, memory, plan
 
 GB = 1e9
@@ -113,14 +114,22 @@ class Peak(TorchDispatchMode):
         return result
 
 
-@pytest.mark.parametrize("logits_at_once", [2**27, 64 * 1024])
+@pytest.mark.parametrize(("logits_at_once", "forgets"), [(2**27, 0), (2**16, 0), (2**16, 1)])
 @pytest.mark.parametrize(("context", "dtype"), CASES)
-def test_the_estimate_is_the_peak_of_a_real_step(context, dtype, logits_at_once, monkeypatch):
-    """Two updates of two micro-batches as the loop makes them; within 3 %."""
+def test_the_estimate_is_the_peak_of_a_real_step(
+    context, dtype, logits_at_once, forgets, monkeypatch
+):
+    """Two updates of two micro-batches as the loop makes them; within 3 %.
+
+    Where blocks forget their activations it is a safe one, at most a fifth too high.
+    """
     monkeypatch.setattr(model_module, "LOGITS_AT_ONCE", logits_at_once)
     recipe = small(context, dtype)
+    forgetful = dataclasses.replace(recipe.runtime, checkpoint_activations=bool(forgets))
+    recipe = dataclasses.replace(recipe, runtime=forgetful)
     with Peak() as peak:
         model = GPT(recipe.model)
+        Replica(model, start_runtime(recipe.runtime))
         optimizer = build_optimizer(model, recipe.train)
         for _ in range(2):
             for _ in range(2):
@@ -133,7 +142,7 @@ def test_the_estimate_is_the_peak_of_a_real_step(context, dtype, logits_at_once,
             optimizer.zero_grad(set_to_none=True)
     parts = memory.memory(recipe, 4, 1, "cpu")
     estimate = sum(parts.values()) - parts["evaluation"]
-    assert estimate == pytest.approx(peak.most, rel=0.03)
+    assert 0.97 * peak.most < estimate < (1.2 if forgets else 1.03) * peak.most
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,10 @@ import pytest
 import torch
 
 from buildgpt.gpt import runtime as runtime_module
-from buildgpt.gpt.config import RuntimeConfig, UsageError
+from buildgpt.gpt.config import ModelConfig, RuntimeConfig, UsageError
 from buildgpt.gpt.model import GPT
 from buildgpt.gpt.runtime import (
+    Replica,
     Runtime,
     choose_compile,
     choose_device,
@@ -266,6 +267,29 @@ def test_tensors_are_sent_as_they_are():
     ids, targets = torch.randint(9, (2, 3, 4))
     sent = Runtime(CPU).send(ids, targets)
     assert [t.tolist() for t in sent] == [ids.tolist(), targets.tolist()]
+
+
+def test_forgotten_activations_change_no_bit_but_are_not_kept():
+    """Also not with dropout, which has to draw the same once more."""
+    config = ModelConfig(layers=3, heads=2, width=16, context=12, vocab_size=65, dropout=0.3)
+    ids = torch.randint(65, (2, 13))
+
+    def train(**wishes):
+        torch.manual_seed(7)
+        model = GPT(config)
+        replica = Replica(model, start_runtime(RuntimeConfig(device="cpu", dtype="fp32", **wishes)))
+        kept = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+            replica(ids[:, :-1], ids[:, 1:], last=True)
+        torch.manual_seed(8)
+        loss = replica(ids[:, :-1], ids[:, 1:], last=True)
+        loss.backward()
+        assert model.eval()(ids[:, :-1]).shape == (2, 12, 65)
+        return [loss.detach(), *(p.grad for p in model.parameters())], len(kept)
+
+    (plain, many), (frugal, few) = train(), train(checkpoint_activations=True)
+    assert all(map(torch.equal, plain, frugal))
+    assert few < many / 2
 
 
 def test_what_goes_to_a_gpu_lies_in_pinned_memory_without_gaps(monkeypatch):

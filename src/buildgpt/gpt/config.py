@@ -132,6 +132,7 @@ class RuntimeConfig:
     dtype: str = "auto"
     compile: str = "auto"
     parallel: str = "ddp"
+    checkpoint_activations: bool = False  # a third more arithmetic, a fraction of the memory
     timeout_seconds: float = 600.0  # a rank that is silent for so long is taken for dead
 
     def __post_init__(self) -> None:

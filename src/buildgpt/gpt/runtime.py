@@ -10,6 +10,7 @@ import time
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils.checkpoint import checkpoint
 
 from .config import RuntimeConfig, require
 
@@ -35,6 +37,7 @@ class Runtime:
     dtype: torch.dtype = torch.float32  # of matrix products (fp32: TF32 on CUDA); weights are fp32
     compile: bool = False
     parallel: str = "ddp"
+    checkpoint_activations: bool = False
     rank: int = 0
     world_size: int = 1
     store: Any = None  # where ranks leave notes for each other, even when one of them is dead
@@ -226,6 +229,8 @@ class Replica:
     def __init__(self, model: Any, runtime: Runtime) -> None:
         self.model, self.runtime = model, runtime
         self.wrapped: Any = model
+        if runtime.checkpoint_activations:
+            forget_activations(model)
         if runtime.shards:
             shard(model, runtime)
         elif runtime.world_size > 1:
@@ -260,6 +265,13 @@ class Replica:
             loss = self(ids, ids, last=True)
         loss.backward()
         self.wrapped.zero_grad(set_to_none=True)
+
+
+def forget_activations(model: Any) -> None:
+    """Keep only what goes into each block; its backward pass computes the rest once more (Chen et
+    al. 2016). Without gradients nothing changes."""
+    for block in model.blocks:
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
 
 
 def shard(model: Any, runtime: Runtime) -> None:
@@ -297,7 +309,8 @@ def start_runtime(config: RuntimeConfig) -> Runtime:
     dtype, dtype_notes = choose_dtype(config.dtype, device)
     compiles, compile_notes = choose_compile(config.compile, device)
     notes = (*dtype_notes, *compile_notes)
-    return Runtime(device, dtype, compiles, config.parallel, rank, world_size, store, group, notes)
+    ways = (config.parallel, config.checkpoint_activations)
+    return Runtime(device, dtype, compiles, *ways, rank, world_size, store, group, notes)
 
 
 def processor_name() -> str:

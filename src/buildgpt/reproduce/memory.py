@@ -184,6 +184,9 @@ def activations(case: Case) -> int:
     halves, as on a CPU for short contexts, three quarters of its weights, H T values, and the
     earlier half's keys and values once more.
 
+    Where blocks forget their activations, each keeps its input, and one has all of them back. (The
+    logits are gone by then, which is not counted off, as that block's gradients come in.)
+
     Besides: the last norm's input, two numbers and output, ids and targets (8 bytes each), and
     the positions (8).
     """
@@ -194,7 +197,10 @@ def activations(case: Case) -> int:
     attention = in_halves if by_hand else FP32 * model.heads
     block = 2 * stream * model.width + 16 + 14 * size * model.width + attention
     ends = stream * model.width + 8 + size * model.width + 16
-    return case.tokens * (model.layers * block + ends) + 8 * model.context
+    blocks = model.layers * block
+    if case.recipe.runtime.checkpoint_activations:
+        blocks = model.layers * stream * model.width + block
+    return case.tokens * (blocks + ends) + 8 * model.context
 
 
 def logits(case: Case) -> int:
