@@ -79,7 +79,12 @@ def test_every_key_is_written_and_read_back(tmp_path):
             on_nonfinite="skip",
         ),
         config.RuntimeConfig(
-            device="cpu", dtype="bf16", compile="off", parallel="fsdp", timeout_seconds=9.5
+            device="cpu",
+            dtype="bf16",
+            compile="off",
+            threads=3,
+            parallel="fsdp",
+            timeout_seconds=9.5,
         ),
         config.SampleConfig(
             prompt="p", at=(0, 5), every=9, max_tokens=8, temperature=1.25, top_k=4
