@@ -116,6 +116,7 @@ def run_training(
     resume: bool,
     as_json: bool,
     ranks: int = 1,
+    profile: int = 0,
 ) -> int:
     """Train in a process of its own, or in several, and show it; returns the exit status."""
     from . import watch
@@ -125,10 +126,21 @@ def run_training(
     words += [word for setting in settings for word in ("--set", setting)]
     words += (["--resume"] if resume else []) + (["--json"] if as_json else [])
     title = name or path.stem
-    status = watch.launch(core, words, runs / title, resolved, title, as_json, ranks)
+    status = watch.launch(core, words, runs / title, resolved, title, as_json, ranks, profile)
     if status:
         mark_failed(core, runs / title)
+    if profile and not as_json:
+        show_profile(runs / title)
     return status
+
+
+def show_profile(folder: Path) -> None:
+    """The table of where a step's time went, if the run came so far."""
+    from . import profiling
+
+    path = folder / "profile" / "profile.json"
+    if path.exists():
+        profiling.show(json.loads(path.read_text()), Console())
 
 
 def mark_failed(core: Core, folder: Path) -> None:
@@ -151,11 +163,21 @@ def train(
     gpus: Annotated[
         int, typer.Option("--gpus", "--ranks", min=1, help="Processes, by torchrun: one a GPU.")
     ] = 1,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Say where a step's time went, with a trace.")
+    ] = False,
+    profile_steps: Annotated[
+        int, typer.Option(min=0, metavar="N", help="--profile, over so many steps.")
+    ] = 0,
     as_json: Json = False,
 ) -> None:
     """Train a recipe into runs/NAME. Ctrl-C saves; --resume goes on."""
-    core = load_core()
-    raise typer.Exit(run_training(core, recipe, name, runs, settings or [], resume, as_json, gpus))
+    from .profiling import STEPS
+
+    steps = profile_steps or (STEPS if profile else 0)
+    wishes = settings or []
+    status = run_training(load_core(), recipe, name, runs, wishes, resume, as_json, gpus, steps)
+    raise typer.Exit(status)
 
 
 @app.command()
