@@ -181,6 +181,44 @@ def train(
 
 
 @app.command()
+def ablate(
+    recipe: Annotated[
+        str, typer.Argument(metavar="RECIPE", help="A bundled recipe or a TOML file.")
+    ],
+    switches: Annotated[
+        str, typer.Option(metavar="A,B,C", help="Changes to remove and to add; 'all': every one.")
+    ] = "",
+    vary: Annotated[
+        str, typer.Option(metavar="KEY=A,B", help="A key's values: train.lr=1e-3,2e-3.")
+    ] = "",
+    seeds: Annotated[int, typer.Option(help="How often each is trained.")] = 3,
+    budget: Annotated[
+        str, typer.Option(help="For each run: 60s, 5min, or tokens, as 2M; the recipe's otherwise.")
+    ] = "",
+    settings: Settings = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The folder of all that; RUNS/RECIPE-... otherwise.")
+    ] = None,
+    runs: Runs = api.RUNS,
+    as_json: Json = False,
+) -> None:
+    """Say which changes to a recipe pay, and which are noise: train variations with several seeds.
+
+    Interrupted, the same command goes on. Weights are not kept, figures are.
+    """
+    from . import ablate as ablation
+
+    console = Console()
+    live = console.is_terminal and not as_json
+    wishes = (switches, vary, seeds, budget, settings or [], out, runs)
+    results = ablation.ablate(load_core(), recipe, *wishes, live, console)
+    if as_json:
+        print(json.dumps(results))
+    else:
+        ablation.show(results, console)
+
+
+@app.command()
 def sample(
     run: RunName,
     prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="The text to go on from.")] = "",
