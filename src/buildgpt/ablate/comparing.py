@@ -5,19 +5,8 @@ import statistics
 from typing import Any
 
 # 97.5 % of Student's distribution with 1, 2, 3, ... degrees of freedom lie below.
-STUDENT_T: tuple[float, ...] = (
-    12.7062,
-    4.3027,
-    3.1824,
-    2.7764,
-    2.5706,
-    2.4469,
-    2.3646,
-    2.3060,
-    2.2622,
-    2.2281,
-)
-STUDENT_T += (2.2010, 2.1788, 2.1604, 2.1448, 2.1314, 2.1199, 2.1098, 2.1009, 2.0930, 2.0860)
+STUDENT_T = [12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281]
+STUDENT_T += [2.2010, 2.1788, 2.1604, 2.1448, 2.1314, 2.1199, 2.1098, 2.1009, 2.0930, 2.0860]
 MOST_SEEDS = len(STUDENT_T) + 1
 
 CRITERION = (

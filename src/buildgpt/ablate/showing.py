@@ -21,9 +21,11 @@ BAR = 40  # characters
 def show(results: dict[str, Any], console: Console) -> None:
     """Every variation with its loss and, where it is compared, the gain; then how to read it."""
     by_row = {found["row"]: found for found in results["comparisons"]}
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for head in ("", "loss (sd)", "tokens", "gain of the change", ""):
-        table.add_column(head, justify="right" if head else "left", no_wrap=True)
+    table = Table(box=None, padding=(0, 1, 0, 0))
+    table.add_column("")
+    for head in ("loss (sd)", "tokens", "gain of the change"):
+        table.add_column(head, justify="right", no_wrap=True)
+    table.add_column("which", no_wrap=True)
     for row in results["variations"]:
         found = by_row.get(row["name"])
         cells = (gain(found), verdict(found)) if found else ("", Text("baseline", "dim"))
