@@ -398,6 +398,22 @@ def test_a_run_that_diverges_is_an_outcome(core, tiny, tmp_path):
     assert training.outcome(core, job) is None  # it is tried again
 
 
+@pytest.mark.parametrize(("limit", "attempts"), [(0, {1, 2}), (60, {1})])
+def test_a_run_that_was_stopped_goes_on_unless_its_time_is_measured(
+    core, tiny, tmp_path, limit, attempts
+):
+    settings = ["train.checkpoint_every=2", f"train.max_seconds={limit}"]
+    job = training.Job("a", 1, "a", load_recipe(tiny, settings), tmp_path)
+    training.write_recipes(core, [job])
+    api.train(job.file, job.name, tmp_path / "runs", ["train.steps=4"])
+    (job.folder / "state").write_text("PREEMPTED\n")
+    display, env = training.Display(Console(), False, 1), training.environment_of(core, [])
+    # The run's own recipe would have it end here, at 4 steps.
+    (job.folder / "recipe.toml").write_text(config.to_toml(job.recipe))
+    assert training.train(core, job, env, display)["step"] == 8
+    assert {line["attempt"] for line in runlog.read_metrics(job.folder)} == attempts
+
+
 def test_a_run_that_cannot_start_stops_it_all(core, tiny, tmp_path):
     recipe = load_recipe(tiny, [f"data.path={tmp_path / 'none'}"])
     job = training.Job("lost", 1, "lost, seed 1", recipe, tmp_path)

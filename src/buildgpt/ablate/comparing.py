@@ -10,10 +10,11 @@ STUDENT_T += [2.2010, 2.1788, 2.1604, 2.1448, 2.1314, 2.1199, 2.1098, 2.1009, 2.
 MOST_SEEDS = len(STUDENT_T) + 1
 
 CRITERION = (
-    "A gain is how much lower the validation loss is with a change than without it: the mean over"
-    " seeds of the differences, paired by seed, with its 95 % interval by Student's t. If 0 lies in"
-    " the interval, the difference is within noise. Each interval stands for itself: of twenty"
-    " changes that do nothing, one is expected to lie outside by chance."
+    "A gain is how much lower the validation loss is with a change than without it, also in the"
+    " row of what lacks it: the mean over seeds of the differences, paired by seed, with its 95 %"
+    " interval by Student's t. If 0 lies in the interval, the difference is within noise. Each"
+    " interval stands for itself: of twenty changes that do nothing, one is expected to lie"
+    " outside by chance."
 )
 
 

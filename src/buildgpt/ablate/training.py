@@ -18,8 +18,6 @@ from rich.text import Text
 from buildgpt import watch
 from buildgpt.core import Core
 
-GO_ON = "the same command goes on from there"
-
 
 @dataclass(frozen=True)
 class Job:
@@ -81,7 +79,13 @@ def environment_of(core: Core, done: list[Job]) -> dict[str, str]:
 
 
 def train(core: Core, job: Job, env: dict[str, str], display: "Display") -> dict[str, Any]:
-    """Train a job to its end; returns its outcome. UserError if it was stopped, or cannot start."""
+    """Train a job to its end; returns its outcome. UserError if it was stopped, or cannot start.
+
+    A run that was stopped before goes on; with a limit of time it begins anew, as starting the
+    process twice would be taken from its time.
+    """
+    if job.recipe.train.max_seconds:
+        shutil.rmtree(job.folder, ignore_errors=True)
     words = [f"{core.package}.train", str(job.file), "--name", job.name]
     words += ["--runs", str(job.out / "runs"), "--resume"]
     with tempfile.TemporaryFile() as errors, watch.passing_signals() as children:
@@ -99,7 +103,7 @@ def train(core: Core, job: Job, env: dict[str, str], display: "Display") -> dict
     if status == 1 and state == "FAILED":
         return {"val_loss": None, "step": 0, "tokens": 0, "seconds": 0.0, "error": complaint}
     if state == "PREEMPTED" or status < 0:
-        raise core.config.UserError(f"stopped in {job.words}; {GO_ON}")
+        raise core.config.UserError(f"stopped in {job.words}; the same command goes on")
     raise core.config.UserError(f"{job.words}: {complaint}")
 
 
