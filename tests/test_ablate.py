@@ -112,6 +112,36 @@ def test_switches_are_removed_and_added_one_at_a_time(core):
 
 
 @pytest.mark.usefixtures("switches")
+def test_nothing_is_trained_twice(core):
+    """Of two switches, one alone is all without the other."""
+    assert set(variations.by_switches(core, "norm,rotary").trained().values()) == {
+        "all-on",
+        "without-norm",
+        "without-rotary",
+        "all-off",
+    }
+    assert len(variations.by_switches(core, "all").trained()) == 8
+
+
+@pytest.mark.usefixtures("switches")
+def test_switches_that_share_runs_share_losses(core, tmp_path):
+    plan = variations.by_switches(core, "norm,rotary")
+    names = ["all-on", "without-norm", "without-rotary", "all-off"]
+    jobs = [training.Job(name, 7, name, None, tmp_path) for name in names]
+    figures = {"step": 1, "tokens": 1, "seconds": 1.0, "error": ""}
+    found = {job.name: figures | {"val_loss": float(i)} for i, job in enumerate(jobs)}
+    results = ablation.collect(core, plan, jobs, found, {})
+    gains = {c["what"]: c["mean"] for c in results["comparisons"]}
+    assert gains == {
+        "norm": 1.0,
+        "rotary": 2.0,
+        "all together": 3.0,
+        "norm alone": 1.0,  # 3 of all off, 2 of all without rotary
+        "rotary alone": 2.0,
+    }
+
+
+@pytest.mark.usefixtures("switches")
 def test_every_switch_and_a_dotted_one(core):
     assert variations.switch_keys(core, "all") == ["modern.norm", "modern.rotary", "modern.relu2"]
     assert variations.switch_keys(core, "modern.norm,norm") == ["modern.norm"]

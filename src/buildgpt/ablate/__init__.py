@@ -53,7 +53,7 @@ def ablate(
 
 def announcement(core: Core, plan: Plan, seeds: int, budget: str, folder: Path) -> str:
     """What is about to be done."""
-    count, (seconds, tokens) = len(plan.variations), parse_budget(core, budget)
+    count, (seconds, tokens) = len(plan.trained()), parse_budget(core, budget)
     each = f" of {readable(tokens, 'tokens')}" if tokens else ""
     each = f" of {seconds:g} s, {duration(seconds * count * seeds)} in all" if seconds else each
     return f"{count} variations x {seeds} seeds = {count * seeds} runs{each}, into {folder}"
@@ -80,7 +80,9 @@ def jobs_of(
             raise core.config.UsageError(f"{variation.words}: {error}") from None
         return Job(variation.name, seed, f"{variation.words}, seed {seed}", recipe, out)
 
-    return [job(v, seed) for seed in range(first, first + seeds) for v in plan.variations]
+    names = plan.trained().values()
+    several = [variation for variation in plan.variations if variation.name in names]
+    return [job(v, seed) for seed in range(first, first + seeds) for v in several]
 
 
 def train_all(
@@ -90,7 +92,7 @@ def train_all(
     found: dict[str, dict[str, Any]] = {}
     for display.number, job in enumerate(jobs, 1):
         known = outcome(core, job)
-        done = [job for job in jobs if found.get(job.name, {}).get("val_loss") is not None]
+        done = [job for job in jobs if has_loss(found.get(job.name))]
         result = known or train(core, job, environment_of(core, done), display)
         found[job.name] = result
         display.tell(job, result, anew=not known)
@@ -104,20 +106,29 @@ def collect(
     core: Core, plan: Plan, jobs: list[Job], found: dict[str, Any], words: dict[str, Any]
 ) -> dict[str, Any]:
     """The results so far."""
-    losses: dict[str, dict[int, float]] = {v.name: {} for v in plan.variations}
-    for job in jobs:
-        if found.get(job.name, {}).get("val_loss") is not None:
-            losses[job.variation][job.seed] = found[job.name]["val_loss"]
+    trained = plan.trained()
+    owners = {
+        v.name: [j for j in jobs if j.variation == trained[v.settings]] for v in plan.variations
+    }
+    losses = {
+        name: {j.seed: found[j.name]["val_loss"] for j in own if has_loss(found.get(j.name))}
+        for name, own in owners.items()
+    }
     compared = [
         {"what": c.what, "row": c.row, "worse": c.worse, "better": c.better}
         | compare(losses[c.worse], losses[c.better])
         for c in plan.comparisons
     ]
-    rows = [described(v, losses[v.name], jobs, found) for v in plan.variations]
+    rows = [described(v, losses[v.name], owners[v.name], found) for v in plan.variations]
     machine = machine_of(core, [job for job in jobs if job.name in found])
     kind = {"varied": plan.key, "seeds": sorted({job.seed for job in jobs})}
     whole = {"complete": len(found) == len(jobs), "criterion": CRITERION}
     return words | kind | machine | whole | {"variations": rows, "comparisons": compared}
+
+
+def has_loss(result: dict[str, Any] | None) -> bool:
+    """Whether a run is done and has come to something."""
+    return result is not None and result["val_loss"] is not None
 
 
 def described(
@@ -125,8 +136,8 @@ def described(
 ) -> dict[str, Any]:
     """One variation: its settings, losses by seed, their spread, and how far its runs came."""
     mean, deviation = spread(list(losses.values()))
-    own = [found[j.name] for j in jobs if j.variation == variation.name and j.name in found]
-    good = [result for result in own if result["val_loss"] is not None]
+    own = [found[job.name] for job in jobs if job.name in found]
+    good = [result for result in own if has_loss(result)]
     figures: dict[str, Any] = {
         key: round(sum(result[key] for result in good) / len(good), 1) if good else None
         for key in ("step", "tokens", "seconds")

@@ -44,6 +44,11 @@ class Plan:
     comparisons: list[Comparison]
     key: str = ""  # that is varied; empty for switches
 
+    def trained(self) -> dict[tuple[str, ...], str]:
+        """The name under which settings are trained: of two switches, one alone is all without
+        the other."""
+        return {v.settings: v.name for v in reversed(self.variations)}
+
 
 def by_switches(core: Core, wish: str) -> Plan:
     """All on; each one off; all off; each one alone."""
