@@ -84,6 +84,7 @@ def test_every_key_is_written_and_read_back(tmp_path):
             compile="off",
             parallel="fsdp",
             checkpoint_activations=True,
+            threads=3,
             timeout_seconds=9.5,
         ),
         config.SampleConfig(

@@ -21,6 +21,8 @@ from buildgpt.gpt.runtime import (
     choose_compile,
     choose_device,
     choose_dtype,
+    choose_threads,
+    fastest_threads,
     start_runtime,
 )
 
@@ -447,3 +449,95 @@ def test_the_validation_loss_does_not_depend_on_the_ranks(two_ranks):
     """In every bit: each window's sum is made by one rank, all are added in one order."""
     first, second, alone = (told["evaluation"] for told in two_ranks)
     assert first == second == alone
+
+
+# How many threads.
+
+
+@pytest.fixture
+def threads(monkeypatch):
+    """A machine of 4 threads, on which nothing says how many to take; holds how many are taken."""
+    taken = [4]
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(runtime_module, "ALL_THREADS", 4)
+    monkeypatch.setattr(torch, "set_num_threads", taken.append)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: taken[-1])
+    return taken
+
+
+@pytest.fixture
+def fastest(monkeypatch):
+    """fastest(2): so many threads are found to be fastest; not called, measuring is an error."""
+    monkeypatch.setattr(runtime_module, "fastest_threads", None)
+    return lambda count: monkeypatch.setattr(
+        runtime_module, "fastest_threads", lambda width, dtype: count
+    )
+
+
+def test_the_fastest_number_of_threads_is_taken_and_told_if_it_is_not_all(threads, fastest):
+    fastest(1)
+    (note,) = choose_threads(Runtime(CPU, notes=()), 0, 0, 64).notes
+    assert threads[-1] == 1
+    assert "1 of 4 threads" in note and "busy" in note
+    fastest(4)
+    assert choose_threads(Runtime(CPU, notes=("x",)), 0, 0, 64).notes == ("x",)
+    assert threads[-1] == 4
+
+
+def test_a_run_goes_on_with_as_many_threads_as_it_had(threads, fastest):
+    (note,) = choose_threads(Runtime(CPU), 0, 3, 64).notes
+    assert threads[-1] == 3
+    assert "3 of 4 threads" in note and "--set runtime.threads=4" in note
+    assert not choose_threads(Runtime(CPU), 0, 4, 64).notes
+
+
+def test_more_threads_than_this_machine_has_are_not_gone_on_with(threads, fastest):
+    fastest(2)
+    (note,) = choose_threads(Runtime(CPU), 0, 8, 64).notes
+    assert threads[-1] == 2
+    assert "busy" in note
+
+
+@pytest.mark.usefixtures("fastest")
+def test_what_the_recipe_says_comes_first_then_the_environment(threads, monkeypatch):
+    assert not choose_threads(Runtime(CPU), 2, 3, 64).notes
+    assert threads == [4, 2]
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert not choose_threads(Runtime(CPU), 0, 2, 64).notes
+    assert threads == [4, 2]
+    choose_threads(Runtime(CPU), 1, 2, 64)
+    assert threads == [4, 2, 1]
+
+
+@pytest.mark.usefixtures("fastest")
+def test_threads_are_a_matter_of_the_cpu_only(threads):
+    choose_threads(Runtime(torch.device("cuda")), 2, 3, 64)
+    assert threads == [4]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "best"),
+    [
+        ({1: 4, 2: 2, 3: 1.5, 4: 1}, 4),  # a quiet machine
+        ({1: 1, 2: 4, 3: 8, 4: 9}, 1),  # a small model beside a busy process
+        ({1: 4, 2: 2, 3: 1.5, 4: 3}, 3),  # a large one
+        ({1: 0.95, 2: 2, 3: 2, 4: 1}, 4),  # too close to leave threads out for
+    ],
+)
+def test_the_fastest_number_of_threads_is_found(threads, monkeypatch, seconds, best):
+    """By a clock on which every product takes so many milliseconds."""
+    now = [0.0]
+
+    def clock():
+        now[0] += seconds[threads[-1]] / 1000
+        return now[0]
+
+    monkeypatch.setattr(runtime_module.time, "perf_counter", clock)
+    assert fastest_threads(8, torch.float32) == best
+    assert set(threads[1:]) == {1, 2, 3, 4}
+
+
+def test_a_single_thread_is_not_measured(threads, monkeypatch):
+    monkeypatch.setattr(runtime_module, "ALL_THREADS", 1)
+    assert fastest_threads(8, torch.float32) == 1
+    assert threads == [4]

@@ -883,3 +883,24 @@ def test_one_of_several_ranks_ends_without_the_interpreter_whatever_it_raises(mo
     assert train.main(["recipe.toml"]) == 1
     assert left == [1]
     assert "KeyError: 'a bug'" in capfd.readouterr().err
+
+
+# Threads.
+
+
+def test_a_resumed_run_keeps_its_number_of_threads(fit, monkeypatch):
+    """They are measured once, when it starts; the number is in the event."""
+    taken, measured = [4], [3]
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    monkeypatch.setattr(runtime, "ALL_THREADS", 4)
+    monkeypatch.setattr(torch, "set_num_threads", taken.append)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: taken[-1])
+    monkeypatch.setattr(runtime, "fastest_threads", lambda width, dtype: measured.pop())
+    folder = fit("run", "train.steps=2")
+    fit("run", "train.steps=4", resume=True)
+    lines = [line for line in runlog.read_metrics(folder) if line["kind"] == "event"]
+    assert [line["threads"] for line in lines if "threads" in line] == [3, 3]
+    told = [line["message"] for line in lines if line["event"] == "note"]
+    assert ["busy" in words for words in told if "3 of 4 threads" in words] == [True, False]
+    assert train.earlier_threads(folder, 1) == 3
+    assert train.earlier_threads(folder, 2) == 0

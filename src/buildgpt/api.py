@@ -13,6 +13,7 @@ from typing import Any
 from .core import Core, load_core
 from .datasets import download, text
 from .datasets.download import local_folder
+from .profiling import profiled
 
 RECIPES = Path(__file__).parent / "recipes"
 RUNS = Path("runs")
@@ -200,14 +201,17 @@ def train(
     settings: list[str] | None = None,
     resume: bool = False,
     core: Core | None = None,
+    profile: int = 0,
 ) -> dict[str, Any]:
     """Train a bundled recipe or a TOML file in this process; returns the summary.
 
-    `settings` are words such as "train.steps=20". Raises UserError.
+    `settings` are words such as "train.steps=20". With `profile`, so many steps are profiled, into
+    runs/NAME/profile. Raises UserError.
     """
     core, started = core or load_core(), time.monotonic()
     path, settings, _ = ready(core, recipe, settings or [], Path(runs), name, resume)
-    return core.train.train(path, name, Path(runs), settings, resume, started)
+    with profiled(core, profile):
+        return core.train.train(path, name, Path(runs), settings, resume, started)
 
 
 def ready(

@@ -116,6 +116,7 @@ def run_training(
     resume: bool,
     as_json: bool,
     ranks: int = 1,
+    profile: int = 0,
 ) -> int:
     """Train in a process of its own, or in several, and show it; returns the exit status."""
     from . import watch
@@ -125,10 +126,21 @@ def run_training(
     words += [word for setting in settings for word in ("--set", setting)]
     words += (["--resume"] if resume else []) + (["--json"] if as_json else [])
     title = name or path.stem
-    status = watch.launch(core, words, runs / title, resolved, title, as_json, ranks)
+    status = watch.launch(core, words, runs / title, resolved, title, as_json, ranks, profile)
     if status:
         mark_failed(core, runs / title)
+    if profile and not as_json:
+        show_profile(runs / title)
     return status
+
+
+def show_profile(folder: Path) -> None:
+    """The table of where a step's time went, if the run came so far."""
+    from . import profiling
+
+    path = folder / "profile" / "profile.json"
+    if path.exists():
+        profiling.show(json.loads(path.read_text()), Console())
 
 
 def mark_failed(core: Core, folder: Path) -> None:
@@ -151,11 +163,59 @@ def train(
     gpus: Annotated[
         int, typer.Option("--gpus", "--ranks", min=1, help="Processes, by torchrun: one a GPU.")
     ] = 1,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Say where a step's time went, with a trace.")
+    ] = False,
+    profile_steps: Annotated[
+        int, typer.Option(min=0, metavar="N", help="--profile, over so many steps.")
+    ] = 0,
     as_json: Json = False,
 ) -> None:
     """Train a recipe into runs/NAME. Ctrl-C saves; --resume goes on."""
-    core = load_core()
-    raise typer.Exit(run_training(core, recipe, name, runs, settings or [], resume, as_json, gpus))
+    from .profiling import STEPS
+
+    steps = profile_steps or (STEPS if profile else 0)
+    wishes = settings or []
+    status = run_training(load_core(), recipe, name, runs, wishes, resume, as_json, gpus, steps)
+    raise typer.Exit(status)
+
+
+@app.command()
+def ablate(
+    recipe: Annotated[
+        str, typer.Argument(metavar="RECIPE", help="A bundled recipe or a TOML file.")
+    ],
+    switches: Annotated[
+        str, typer.Option(metavar="A,B,C", help="Changes to remove and to add; 'all': every one.")
+    ] = "",
+    vary: Annotated[
+        str, typer.Option(metavar="KEY=A,B", help="A key's values: train.lr=1e-3,2e-3.")
+    ] = "",
+    seeds: Annotated[int, typer.Option(help="How often each is trained.")] = 3,
+    budget: Annotated[
+        str, typer.Option(help="For each run: 60s, 5min, or tokens, as 2M; the recipe's otherwise.")
+    ] = "",
+    settings: Settings = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The folder of all that; RUNS/RECIPE-... otherwise.")
+    ] = None,
+    runs: Runs = api.RUNS,
+    as_json: Json = False,
+) -> None:
+    """Say which changes to a recipe pay, and which are noise: train variations with several seeds.
+
+    Interrupted, the same command goes on. Weights are not kept, figures are.
+    """
+    from . import ablate as ablation
+
+    console = Console()
+    live = console.is_terminal and not as_json
+    wishes = (switches, vary, seeds, budget, settings or [], out, runs)
+    results = ablation.ablate(load_core(), recipe, *wishes, live, console)
+    if as_json:
+        print(json.dumps(results))
+    else:
+        ablation.show(results, console)
 
 
 @app.command()

@@ -89,21 +89,24 @@ def launch(
     title: str,
     plain: bool,
     ranks: int = 1,
+    profile: int = 0,
 ) -> int:
     """Run `python -m CORE.train WORDS`: live on a terminal, else or if `plain` as plain lines.
 
-    With several ranks torchrun starts it so many times. Returns its exit status. Ctrl-C makes it
-    save and end, and this waits for that.
+    With `profile`, so many steps are measured (profiling.py). With several ranks torchrun starts it
+    so many times. Returns its exit status. Ctrl-C makes it save and end, and this waits for that.
     """
     console = Console()
     live = console.is_terminal and not plain
     before = Progress(folder / "metrics.jsonl")
     before.follow()  # what an earlier attempt wrote is old news
+    module = ["buildgpt.profiling", core.package, str(profile)]
+    words = [*(module if profile else [f"{core.package}.train"]), *words]
     if ranks > 1:
-        print(shlex.join(["torchrun", *torchrun(core, words, ranks)]), flush=True)
+        print(shlex.join(["torchrun", *torchrun(words, ranks)]), flush=True)
     with tempfile.TemporaryFile() as errors, passing_signals() as children:
         output = subprocess.DEVNULL if live else None
-        process = start(command(core, words, ranks), output, errors, environment(core, ranks))
+        process = start(command(words, ranks), output, errors, environment(core, ranks))
         children.append(process)
         if live:
             show(process, before, recipe, title, console)
@@ -118,22 +121,16 @@ def launch(
     return min(status, 2) if status >= 0 else 1
 
 
-def command(core: Core, words: list[str], ranks: int) -> list[str]:
-    """The training process, or torchrun, which starts one for each rank."""
+def command(words: list[str], ranks: int) -> list[str]:
+    """The training process, or torchrun, which starts one for each rank; a module comes first."""
     if ranks > 1:
-        return [sys.executable, "-m", "torch.distributed.run", *torchrun(core, words, ranks)]
-    return [sys.executable, "-m", f"{core.package}.train", *words]
+        return [sys.executable, "-m", "torch.distributed.run", *torchrun(words, ranks)]
+    return [sys.executable, "-m", *words]
 
 
-def torchrun(core: Core, words: list[str], ranks: int) -> list[str]:
+def torchrun(words: list[str], ranks: int) -> list[str]:
     """The words after `torchrun`: one machine, a free port, so many processes."""
-    return [
-        "--standalone",
-        f"--nproc-per-node={ranks}",
-        "-m",
-        f"{core.package}.train",
-        *words,
-    ]
+    return ["--standalone", f"--nproc-per-node={ranks}", "-m", *words]
 
 
 def of_all_ranks(status: int, complaint: str, state: str) -> tuple[int, str]:

@@ -131,11 +131,13 @@ class RuntimeConfig:
     device: str = "auto"
     dtype: str = "auto"
     compile: str = "auto"
+    threads: int = 0  # of a CPU; 0: OMP_NUM_THREADS, or as many as are fastest when a run starts
     parallel: str = "ddp"
     checkpoint_activations: bool = False  # a third more arithmetic, a fraction of the memory
     timeout_seconds: float = 600.0  # a rank that is silent for so long is taken for dead
 
     def __post_init__(self) -> None:
+        require_not_negative("runtime", self, ("threads",))
         require_choice("runtime.dtype", self.dtype, ("auto", "bf16", "fp16", "fp32"))
         require_choice("runtime.compile", self.compile, ("auto", "on", "off"))
         require_choice("runtime.parallel", self.parallel, ("ddp", "fsdp"))

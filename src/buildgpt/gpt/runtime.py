@@ -3,12 +3,13 @@
 import os
 import platform
 import shutil
+import statistics
 import sys
 import sysconfig
 import threading
 import time
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,8 @@ from torch.utils.checkpoint import checkpoint
 from .config import RuntimeConfig, require
 
 GRACE_SECONDS = 4.0  # after a failure, to see which of the other ranks are still alive
+ALL_THREADS = torch.get_num_threads()  # as many as torch takes, before any are left out
+THREAD_ROUNDS, ROUND_SECONDS = 5, 0.02  # of each number of threads that is tried
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
@@ -311,6 +314,46 @@ def start_runtime(config: RuntimeConfig) -> Runtime:
     notes = (*dtype_notes, *compile_notes)
     ways = (config.parallel, config.checkpoint_activations)
     return Runtime(device, dtype, compiles, *ways, rank, world_size, store, group, notes)
+
+
+def choose_threads(runtime: Runtime, wish: int, before: int, width: int) -> Runtime:
+    """Set how many threads a CPU computes with; a note says so where some are left out.
+
+    What the recipe wishes counts, then OMP_NUM_THREADS, then how many the run had `before`, as it
+    goes on in the same bits on as many only, then what is fastest for a model of that width.
+    """
+    if runtime.device.type != "cpu" or (not wish and "OMP_NUM_THREADS" in os.environ):
+        return runtime
+    goes_on = 0 < before <= ALL_THREADS
+    threads = wish or (before if goes_on else fastest_threads(width, runtime.dtype))
+    torch.set_num_threads(threads)
+    if wish or threads == ALL_THREADS:
+        return runtime
+    reason = "as more are slower now: another process seems busy"
+    if goes_on:
+        reason = f"as this run had so far; --set runtime.threads={ALL_THREADS} takes all"
+    note = f"training on {threads} of {ALL_THREADS} threads, {reason}"
+    return replace(runtime, notes=(*runtime.notes, note))
+
+
+def fastest_threads(width: int, dtype: torch.dtype) -> int:
+    """How many threads multiply fastest at the moment; all, unless fewer are a tenth faster.
+
+    They wait for each other at the end of every product, and so for one whose core is shared.
+    """
+    rows = max(1, min(1024, 2**28 // (8 * width**2)))  # a product of milliseconds, as in an MLP
+    x, weight = torch.ones(rows, width, dtype=dtype), torch.ones(width, 4 * width, dtype=dtype)
+    counts = sorted({1, ALL_THREADS // 2, ALL_THREADS - 1, ALL_THREADS} - {0})
+    rates: dict[int, list[float]] = {count: [] for count in counts}
+    for count in counts * THREAD_ROUNDS if len(counts) > 1 else []:
+        torch.set_num_threads(count)
+        began, products = time.perf_counter(), 0
+        while time.perf_counter() - began < ROUND_SECONDS:
+            x @ weight
+            products += 1
+        rates[count].append(products / (time.perf_counter() - began))
+    usual = {count: statistics.median(found or [1.0]) for count, found in rates.items()}
+    return max(counts, key=lambda count: usual[count] * (1.1 if count == ALL_THREADS else 1.0))
 
 
 def processor_name() -> str:

@@ -51,8 +51,8 @@ from .optim import (
     optimizer_tensors,
     set_learning_rate,
 )
-from .runlog import Clock, Log, finished_summary, lock, locked, read_state
-from .runtime import Replica, Runtime, is_lost_rank, start_runtime, whole
+from .runlog import Clock, Log, finished_summary, lock, locked, read_metrics, read_state
+from .runtime import Replica, Runtime, choose_threads, is_lost_rank, start_runtime, whole
 from .tokenizer import Tokenizer, load_tokenizer
 
 OUT_OF_MEMORY = "not enough memory; lower train.micro_batch, model.width or model.context"
@@ -526,9 +526,19 @@ def train(
         print(f"{folder} is finished; there is nothing to resume", flush=True)
         return finished_summary(folder)
     runtime = start_runtime(recipe.runtime)
+    before = earlier_threads(folder, runtime.world_size)
+    runtime = choose_threads(runtime, recipe.runtime.threads, before, recipe.model.width)
     summary = run_attempt(folder, recipe, runtime, started, resume)
     runtime.close()  # not after an error: the other ranks would be waited for in vain
     return summary
+
+
+def earlier_threads(folder: Path, ranks: int) -> int:
+    """How many threads the run's latest attempt on a CPU and so many ranks had; 0 if none."""
+    for line in reversed(read_metrics(folder)):
+        if (line.get("device"), line.get("ranks")) == ("cpu", ranks):
+            return line["threads"]
+    return 0
 
 
 def run_attempt(

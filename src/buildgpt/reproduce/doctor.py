@@ -153,7 +153,7 @@ def thread_check(threads: int, gain: float) -> dict[str, str]:
     """Whether more threads help; on a busy machine they can be slower than one."""
     problem = ""
     if gain < 1:
-        problem = "another program keeps a core busy: stop it, or set OMP_NUM_THREADS=1"
+        problem = "another program keeps a core busy: stop it, or training leaves threads out"
     return check("threads", f"{threads} threads are {gain:.2f} times as fast as one", problem)
 
 
