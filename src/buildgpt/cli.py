@@ -167,7 +167,8 @@ def train(
         bool, typer.Option("--profile", help="Say where a step's time went, with a trace.")
     ] = False,
     profile_steps: Annotated[
-        int, typer.Option(min=0, metavar="N", help="--profile, over so many steps.")
+        int,
+        typer.Option(min=0, show_default=False, metavar="N", help="The same over N steps, not 3."),
     ] = 0,
     as_json: Json = False,
 ) -> None:
