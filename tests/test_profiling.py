@@ -131,6 +131,7 @@ def event(name, parent=None, start=0.0, end=0.0, own=0.0, kernels=(), label=Fals
         (["aten::_scaled_dot_product_flash_attention"], "", "attention"),
         (["aten::_log_softmax", "aten::cross_entropy_loss"], "", "loss"),
         (["aten::nll_loss_backward"], "", "loss"),
+        (["aten::sub_", "LossInParts", "forward"], "", "loss"),
         (["aten::native_layer_norm_backward"], "", "norms"),
         (["aten::_fused_rms_norm"], "", "norms"),
         (["aten::gelu"], "", "activations"),
