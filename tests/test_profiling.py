@@ -92,6 +92,8 @@ def test_a_terminal_shows_the_table(cli, tiny):
     rows = {" ".join(line[:-3]): line[-3] for line in lines if line[-1:] == ["%"]}
     assert {"data", "forward", "backward", "optimizer", "attention", "a step"} <= set(rows)
     assert float(rows["a step"]) > 0
+    again = cli("train", tiny, "--profile")
+    assert (again.returncode, again.stdout) == (2, "")  # an old one is not shown
 
 
 def test_json_stays_one_object(cli, tiny):
