@@ -92,6 +92,8 @@ def test_a_terminal_shows_the_table(cli, tiny):
     rows = {" ".join(line[:-3]): line[-3] for line in lines if line[-1:] == ["%"]}
     assert {"data", "forward", "backward", "optimizer", "attention", "a step"} <= set(rows)
     assert float(rows["a step"]) > 0
+    again = cli("train", tiny, "--profile")
+    assert (again.returncode, again.stdout) == (2, "")  # an old one is not shown
 
 
 def test_json_stays_one_object(cli, tiny):
@@ -131,6 +133,7 @@ def event(name, parent=None, start=0.0, end=0.0, own=0.0, kernels=(), label=Fals
         (["aten::_scaled_dot_product_flash_attention"], "", "attention"),
         (["aten::_log_softmax", "aten::cross_entropy_loss"], "", "loss"),
         (["aten::nll_loss_backward"], "", "loss"),
+        (["aten::sub_", "LossInParts", "forward"], "", "loss"),
         (["aten::native_layer_norm_backward"], "", "norms"),
         (["aten::_fused_rms_norm"], "", "norms"),
         (["aten::gelu"], "", "activations"),

@@ -10,7 +10,7 @@ import sys
 from contextlib import suppress
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -119,28 +119,27 @@ def run_training(
     profile: int = 0,
 ) -> int:
     """Train in a process of its own, or in several, and show it; returns the exit status."""
-    from . import watch
+    from . import profiling, watch
 
     path, settings, resolved = api.ready(core, recipe, settings, runs, name, resume, ranks)
     words = [str(path), "--name", name or path.stem, "--runs", str(runs)]
     words += [word for setting in settings for word in ("--set", setting)]
     words += (["--resume"] if resume else []) + (["--json"] if as_json else [])
     title = name or path.stem
+    earlier = profile_of(runs / title)
     status = watch.launch(core, words, runs / title, resolved, title, as_json, ranks, profile)
     if status:
         mark_failed(core, runs / title)
-    if profile and not as_json:
-        show_profile(runs / title)
+    facts = profile_of(runs / title)
+    if profile and not as_json and facts and facts != earlier:
+        profiling.show(facts, Console())
     return status
 
 
-def show_profile(folder: Path) -> None:
-    """The table of where a step's time went, if the run came so far."""
-    from . import profiling
-
+def profile_of(folder: Path) -> dict[str, Any]:
+    """Where a step's time went in a run, as far as it was measured."""
     path = folder / "profile" / "profile.json"
-    if path.exists():
-        profiling.show(json.loads(path.read_text()), Console())
+    return json.loads(path.read_text()) if path.exists() else {}
 
 
 def mark_failed(core: Core, folder: Path) -> None:
@@ -167,7 +166,8 @@ def train(
         bool, typer.Option("--profile", help="Say where a step's time went, with a trace.")
     ] = False,
     profile_steps: Annotated[
-        int, typer.Option(min=0, metavar="N", help="--profile, over so many steps.")
+        int,
+        typer.Option(min=0, show_default=False, metavar="N", help="The same over N steps, not 3."),
     ] = 0,
     as_json: Json = False,
 ) -> None:

@@ -24,7 +24,7 @@ WARMUP = 3  # updates before: compiling, the caches of memory and kernels
 STEPS = 3  # measured, unless more are wished for
 # What the name of an operator, or of a GPU's kernel, tells of its purpose; the first that fits.
 PURPOSES = (
-    ("loss", r"cross_?entropy|nll_?loss|log_?softmax|logsumexp"),
+    ("loss", r"loss|cross_?entropy|log_?softmax|logsumexp"),
     ("attention", r"attention|softmax|bmm|flash|fmha|sdpa"),
     ("norms", r"(layer|rms|batch)_?norm"),
     ("matrix products", r"linear|addmm|\bmm|gemm|xmma|nvjet|cutlass"),
