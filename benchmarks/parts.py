@@ -21,14 +21,23 @@ STEPS = {"train ours": (256, 16), "demo": (64, 16)}
 
 
 def preparing(words: argparse.Namespace, record: dict[str, Any]) -> dict[str, Any]:
-    """The speed of `prepare` per second of processor time, beside tiktoken's own."""
-    import prepare
+    """The speed of `prepare` per second of processor time, beside tiktoken's own.
 
-    size = 0.02 if words.quick else 0.2
-    wishes = argparse.Namespace(gb=size, formats=["txt"], scratch=None)
-    found = prepare.measure(wishes)
-    rates = {"tiktoken": found["tiktoken_tokens_per_processor_second"]}
-    return found["txt"] | {"tokens_per_processor_second_of": rates}
+    What much text takes more than little: starting processes is no part of a speed.
+    """
+    from prepare import prepare, tiktoken_alone, write
+
+    runs, rates = [], [tiktoken_alone()]
+    for size in (0.02, 0.06) if words.quick else (0.1, 0.5):  # GB
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "much.txt"
+            write(path, round(size * 1e9))
+            runs.append(prepare(path, Path(folder) / "out"))
+        rates.append(tiktoken_alone())
+    more = {key: runs[1][key] - runs[0][key] for key in ("tokens", "processor_seconds")}
+    own, rate = statistics.median(rates), more["tokens"] / more["processor_seconds"]
+    speeds = {"tokens_per_processor_second": rate, "tiktoken_tokens_per_processor_second": own}
+    return speeds | {"share_of_tiktoken": rate / own, "runs": runs}
 
 
 def loading(words: argparse.Namespace, record: dict[str, Any]) -> dict[str, Any]:
