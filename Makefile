@@ -16,7 +16,7 @@ help:
 	@echo "make demo        train a GPT on Shakespeare and let it talk"
 	@echo "make test        the whole test suite"
 	@echo "make lint        ruff and mypy"
-	@echo "make bench       measure speed against other implementations"
+	@echo "make bench       all figures that need no GPU, beside other implementations: a quarter of an hour"
 	@echo "make rehearsal   the whole path of a reproduction, small: some minutes on 2 cores"
 	@echo "make install     only what make demo needs, into .venv"
 
@@ -32,9 +32,12 @@ lint: $(STAMP)-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python tools/bench_table.py --check
 
+# PEERS="../build-nanogpt ../nanoGPT" TEXT=tinyshakespeare.txt: measure beside those, learn from that.
 bench: $(STAMP)-dev
-	$(BIN)/python benchmarks/cpu.py
+	$(BIN)/python benchmarks/cpu.py $(addprefix --peer ,$(PEERS)) $(addprefix --text ,$(TEXT))
+	$(BIN)/python tools/bench_table.py
 
 rehearsal: $(STAMP)-dev
 	$(BIN)/python tools/rehearsal.py

@@ -1,10 +1,12 @@
-"""Speed and memory on a CPU, side by side: this project, transformers and, with --peer, others.
+"""All figures that need no GPU, in a quarter of an hour: `make bench`.
 
     python benchmarks/cpu.py --peer ../build-nanogpt --peer ../nanoGPT --text tinyshakespeare.txt
 
-Each contender lives in a process of its own. They are asked in turn, round after round, so that
-whatever else the machine does hits all alike; figures are medians over rounds, and ratios are
-taken round by round. The result goes into benchmarks/results/ with hardware, commit and command.
+Speed side by side with transformers and, with --peer, others: each contender lives in a process of
+its own. They are asked in turn, round after round, so that whatever else the machine does hits all
+alike; figures are medians over rounds, and ratios are taken round by round. The other parts are in
+parts.py. The result goes into benchmarks/results/ with hardware, commit and command, and a picture
+beside it; tools/bench_table.py puts the newest into the README.
 """
 
 import argparse
@@ -14,23 +16,26 @@ import shlex
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from datetime import date
 from pathlib import Path
 from typing import Any
 
-from record import commit, hardware, save, without_paths
-
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "src"))
+
+import parts  # noqa: E402
+from picture import draw  # noqa: E402
+from record import commit, hardware, save, without_paths  # noqa: E402
 
 # The 10.7M-parameter character model on which nanoGPT and build-nanogpt report.
 TRAINING = {"layers": 6, "heads": 6, "width": 384, "context": 256, "vocab_size": 65}
 BATCH = 16
 DECODING = {"layers": 12, "heads": 12, "width": 768, "context": 1024, "vocab_size": 50257}
-DECODED_TOKENS = 48
+# How a model is asked to generate: tokens of the prompt, new tokens, samples side by side.
+GENERATING = {"decode": (4, 48, 1), "prefill": (512, 1, 1), "batch": (4, 16, 32)}
 STEPS_A_ROUND = 3
+READ_BYTES = 2**30  # far more than caches hold
 
 
 # Contenders: each makes its model and returns a function that is timed, and what one call does.
@@ -144,8 +149,8 @@ def hugging_face_model(shape: dict[str, int]) -> Any:
     return GPT2LMHeadModel(config)
 
 
-def decode_ours(dtype: str) -> tuple[Any, float]:
-    """This project's generate with its cache, greedy, one sample."""
+def generate_ours(dtype: str, prompt: int, tokens: int, samples: int) -> Any:
+    """This project's generate with its cache, greedy."""
     import torch
 
     from buildgpt.core import load_core
@@ -153,21 +158,46 @@ def decode_ours(dtype: str) -> tuple[Any, float]:
     core = load_core()
     model = core.model.GPT(core.config.ModelConfig(**DECODING)).eval()
     model = core.generate.for_decoding(model, getattr(torch, dtype))
-    sampling = core.generate.Sampling(max_tokens=DECODED_TOKENS, temperature=0)
-    return lambda: list(core.generate.generate(model, [1, 2, 3, 4], sampling)), DECODED_TOKENS
+    sampling = core.generate.Sampling(max_tokens=tokens, temperature=0, samples=samples)
+    ids = list(range(1, prompt + 1))
+    return lambda: list(core.generate.generate(model, ids, sampling))
 
 
-def decode_transformers(dtype: str) -> tuple[Any, float]:
-    """transformers' generate with its default cache, greedy, one sample."""
+def generate_transformers(dtype: str, prompt: int, tokens: int, samples: int) -> Any:
+    """transformers' generate with its default cache, greedy."""
     import torch
 
     model = hugging_face_model(DECODING).eval().to(getattr(torch, dtype))
-    ids = torch.tensor([[1, 2, 3, 4]])
-    wishes = {"max_new_tokens": DECODED_TOKENS, "min_new_tokens": DECODED_TOKENS}
+    ids = torch.arange(1, prompt + 1).expand(samples, -1)
+    wishes = {"max_new_tokens": tokens, "min_new_tokens": tokens}
     wishes |= {"do_sample": False, "pad_token_id": 0}
-    return lambda: model.generate(
-        ids, attention_mask=torch.ones_like(ids), **wishes
-    ), DECODED_TOKENS
+    return lambda: model.generate(ids, attention_mask=torch.ones_like(ids), **wishes)
+
+
+def generation(verb: str, who: str, dtype: str) -> tuple[Any, float]:
+    """A contender that generates; counted are the prompt's tokens or else the new ones."""
+    prompt, tokens, samples = GENERATING[verb]
+    make = {"ours": generate_ours, "transformers": generate_transformers}[who]
+    return make(dtype, prompt, tokens, samples), prompt if verb == "prefill" else tokens * samples
+
+
+def weight_bytes(dtype: str) -> float:
+    """Bytes of the weights that a new token's products read: the blocks' and the head's."""
+    from buildgpt.core import load_core
+
+    core = load_core()
+    widened = core.model.VOCABULARY_MULTIPLE
+    rows = -(-DECODING["vocab_size"] // widened) * widened
+    weights = 12 * DECODING["layers"] * DECODING["width"] ** 2 + rows * DECODING["width"]
+    return weights * {"float32": 4, "bfloat16": 2}[dtype]
+
+
+def reading() -> tuple[Any, float]:
+    """A sum over an array, by all threads: nothing reads memory faster; the unit is a byte."""
+    import torch
+
+    array = torch.ones(READ_BYTES // 4)
+    return array.sum, READ_BYTES
 
 
 def matmul_peak() -> tuple[Any, float]:
@@ -189,11 +219,11 @@ def contender(name: str) -> tuple[Any, float]:
     verb, who, *how = shlex.split(name)
     compiled = how == ["compiled"]
     if verb == "peak":
-        return matmul_peak()
+        return matmul_peak() if who == "matmul" else reading()
     if verb == "train":
         makers = {"ours": train_ours, "transformers": train_transformers}
         return makers[who](compiled) if who in makers else train_peer(Path(who), compiled)
-    return {"ours": decode_ours, "transformers": decode_transformers}[who](how[0])
+    return generation(verb, who, how[0])
 
 
 def work(name: str) -> None:
@@ -272,50 +302,6 @@ def summarise(rates: list[float], first: list[float], memory: float) -> dict[str
     }
 
 
-def budget(text: Path, seconds: float) -> dict[str, Any]:
-    """The validation loss after so many seconds of training on a text's first nine tenths."""
-    source = os.environ | {"PYTHONPATH": str(HERE.parent / "src")}
-    with tempfile.TemporaryDirectory() as folder:
-        tool = [sys.executable, "-m", "buildgpt"]
-        data, runs = f"{folder}/data", f"{folder}/runs"
-        prepare = [*tool, "prepare", str(text), "--out", data, "--tokenizer", "char"]
-        subprocess.run(prepare, check=True, env=source, stdout=subprocess.DEVNULL)
-        settings = [f"data.path={data}", f"train.max_seconds={seconds}", "data.val_tokens=0"]
-        words = [word for setting in settings for word in ("--set", setting)]
-        train = [
-            *tool,
-            "train",
-            "shakespeare",
-            "--name",
-            "budget",
-            "--runs",
-            runs,
-            *words,
-            "--json",
-        ]
-        output = subprocess.run(train, check=True, env=source, stdout=subprocess.PIPE, text=True)
-        return json.loads(output.stdout.splitlines()[-1]) | {"run": "budget"}
-
-
-def table(result: dict[str, Any]) -> str:
-    """The result in words."""
-    lines = []
-    for part in ("training", "decoding"):
-        lines.append(f"\n{part}: tokens/s (median), ratio to the first by rounds, peak memory")
-        for name, row in result.get(part, {}).items():
-            share = f"  {row['share_of_peak']:.0%} of peak" if "share_of_peak" in row else ""
-            lowest, highest = row["ratio_lowest"], row["ratio_highest"]
-            ratio = f"{row['ratio_to_first']:.2f} ({lowest:.2f}-{highest:.2f})"
-            memory = f"{row['peak_memory_gb']:.2f} GB"
-            lines.append(f"  {name:45} {row['median']:>9,.0f}  {ratio:>18}  {memory}{share}")
-    if "budget" in result:
-        row = result["budget"]
-        lines.append(
-            f"\nvalidation loss {row['val_loss']:.4f} after {row['seconds']:.1f} s of training"
-        )
-    return "\n".join(lines)
-
-
 def training_flops() -> float:
     """FLOPs a token of the model that is trained."""
     from buildgpt.core import load_core
@@ -324,40 +310,86 @@ def training_flops() -> float:
     return flops_per_token(load_core().config.ModelConfig(**TRAINING))
 
 
-def measure(words: argparse.Namespace) -> dict[str, Any]:
-    """All figures."""
-    result: dict[str, Any] = {"date": date.today().isoformat(), "commit": commit()}
-    command = f"python benchmarks/cpu.py {without_paths(shlex.join(sys.argv[1:]))}"
-    result |= {"command": command, "hardware": hardware()}
+def training(words: argparse.Namespace) -> dict[str, Any]:
+    """Everybody's training, and what share of the machine's bf16 products it reaches."""
     who = ["ours", "transformers", *(shlex.quote(str(peer)) for peer in words.peer)]
     ways = ["", " compiled"] if words.compile else [""]
     names = [f"train {name}{way}" for name in who for way in ways]
-    if words.only in ("", "training"):
-        rows = alternate([*names, "peak matmul"], words.rounds)
-        peak, flops = rows.pop("peak matmul"), training_flops()
-        result["matmul_peak_tflops"] = peak["median"] / 1e12
-        for row in rows.values():
-            row["share_of_peak"] = row["median"] * flops / peak["median"]
-        result["training"] = rows
-    if words.only in ("", "decoding"):
-        pairs = [
-            f"decode {n} {d}" for d in ("float32", "bfloat16") for n in ("ours", "transformers")
-        ]
-        result["decoding"] = alternate(pairs, words.rounds)
-    if words.text and words.only in ("", "budget"):
-        result["budget"] = budget(words.text, words.seconds)
-    return result
+    rows = alternate([*names, "peak matmul"], words.rounds)
+    peak, flops = rows.pop("peak matmul")["median"], training_flops()
+    for row in rows.values():
+        row["share_of_peak"] = row["median"] * flops / peak
+    return {"matmul_peak_tflops": peak / 1e12, "rows": rows}
 
 
-def main() -> None:
-    """Measure, show and record."""
+def decoding(words: argparse.Namespace) -> dict[str, Any]:
+    """One sample's new tokens, and what share of the memory's speed that reads weights at."""
+    dtypes, who = ("bfloat16", "float32"), ("ours", "transformers")
+    names = [f"decode {name} {dtype}" for dtype in dtypes for name in who]
+    rows = alternate([*names, "peak read"], words.rounds)
+    read = rows.pop("peak read")["median"]
+    for name, row in rows.items():
+        row["share_of_read"] = row["median"] * weight_bytes(name.split()[-1]) / read
+    return {"read_gb_per_second": read / 1e9, "rows": rows}
+
+
+def generating(words: argparse.Namespace) -> dict[str, Any]:
+    """A prompt of 512 tokens, and 32 samples side by side."""
+    pairs = {
+        verb: [f"{verb} {who} bfloat16" for who in ("ours", "transformers")]
+        for verb in ("prefill", "batch")
+    }
+    return {verb: alternate(names, max(2, words.rounds // 2)) for verb, names in pairs.items()}
+
+
+PARTS = {"training": training, "decoding": decoding, "generating": generating} | parts.PARTS
+
+
+def table(record: dict[str, Any]) -> str:
+    """The record in words."""
+    groups = {part: record.get(part, {}).get("rows", {}) for part in ("training", "decoding")}
+    groups |= record.get("generating", {})
+    lines = []
+    for part, rows in groups.items():
+        lines.append(f"\n{part}: tokens/s (median), ratio to the first by rounds, peak memory")
+        for name, row in rows.items():
+            share = row.get("share_of_peak", row.get("share_of_read"))
+            of = "" if share is None else f"  {share:.0%} of what the machine can do"
+            ratio = f"{row['ratio_to_first']:.2f} ({row['ratio_lowest']:.2f}-"
+            ratio += f"{row['ratio_highest']:.2f})"
+            memory = f"{row['peak_memory_gb']:.2f} GB"
+            lines.append(f"  {name:45} {row['median']:>9,.0f}  {ratio:>18}  {memory}{of}")
+    return "\n".join([*lines, *parts.lines(record)])
+
+
+def measure(words: argparse.Namespace) -> dict[str, Any]:
+    """All figures, part by part; a part that fails ends nothing."""
+    command = f"python benchmarks/cpu.py {without_paths(shlex.join(sys.argv[1:]))}"
+    record: dict[str, Any] = {"date": date.today().isoformat(), "commit": commit()}
+    record |= {"command": command, "quick": words.quick, "hardware": hardware(), "seconds": {}}
+    for name, part in PARTS.items():
+        if name in words.only or not words.only:
+            began = time.monotonic()
+            print(f"== {name}", flush=True)
+            try:
+                record[name] = part(words) if name not in parts.PARTS else part(words, record)
+            except (Exception, SystemExit) as error:
+                record[name] = {"error": f"{type(error).__name__}: {error}"[:300]}
+                print(record[name]["error"], flush=True)
+            record["seconds"][name] = round(time.monotonic() - began, 1)
+    return record
+
+
+def main() -> int:
+    """Measure, show and record; exit status 1 if a part failed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--peer", type=Path, action="append", default=[], metavar="FOLDER")
-    parser.add_argument("--text", type=Path, help="train on this text for --seconds as well")
-    parser.add_argument("--seconds", type=float, default=75.0)
+    parser.add_argument("--text", type=Path, help="learn from this text, not the bundled one")
+    parser.add_argument("--seconds", type=float, default=75.0, help="of each learning run")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--compile", action="store_true", help="measure each compiled, too")
-    parser.add_argument("--only", default="", choices=["", "training", "decoding", "budget"])
+    parser.add_argument("--quick", action="store_true", help="two rounds, short runs: a rehearsal")
+    parser.add_argument("--only", nargs="+", default=[], choices=PARTS, metavar="PART")
     parser.add_argument(
         "--out", type=Path, help="the result's file; results/DATE-cpu.json otherwise"
     )
@@ -365,11 +397,14 @@ def main() -> None:
     words = parser.parse_args()
     if words.worker:
         work(words.worker)
-        return
-    result = measure(words)
-    print(table(result))
-    save(result, "cpu", words.out)
+        return 0
+    if words.quick:
+        words.rounds, words.seconds = 2, 10.0
+    record = measure(words)
+    print(table(record))
+    draw(record, save(record, "cpu", words.out).with_suffix(".svg"))
+    return int(any("error" in record[name] for name in PARTS if name in record))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -55,20 +55,23 @@ def resident(key: str) -> int:
     raise RuntimeError(f"/proc/self/status has no {key}")
 
 
-def work(shape: list[Any]) -> int:
-    """Train two steps; by how many bytes the peak is above what was there before."""
+def work(shape: list[Any], whole: bool = False) -> int:
+    """Train two steps; by how many bytes the peak is above what was there before.
+
+    `whole` takes the loss from all logits at once instead of the model's own."""
     recipe = recipe_of(shape)
     small = dataclasses.replace(recipe.model, layers=1, vocab_size=128, width=64, heads=1)
-    steps(dataclasses.replace(recipe, model=small))
+    steps(dataclasses.replace(recipe, model=small), whole)
     before = resident("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
-    steps(recipe)
+    steps(recipe, whole)
     return resident("VmHWM") - before
 
 
-def steps(recipe: Any) -> None:
+def steps(recipe: Any, whole: bool) -> None:
     """Two updates as the training loop makes them."""
     import torch
+    from torch.nn import functional as F
 
     from buildgpt.core import load_core
 
@@ -81,12 +84,24 @@ def steps(recipe: Any) -> None:
         for _ in range(2):
             ids, targets = (torch.randint(recipe.model.vocab_size, shape) for _ in range(2))
             with runtime.autocast():
-                loss = model(ids, targets) / 2
+                if whole:
+                    logits = model.logits(model.hidden(ids))
+                    loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten()) / 2
+                    del logits
+                else:
+                    loss = model(ids, targets) / 2
             loss.backward()
             del loss
         core.optim.clip_gradients(model, recipe.train.grad_clip)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
+
+
+def run(shape: list[Any], whole: bool = False) -> int:
+    """What `work` finds, in a process of its own."""
+    command = [sys.executable, __file__, "--worker", json.dumps([shape, bool(whole)])]
+    done = subprocess.run(command, env=os.environ | MALLOC, check=True, stdout=subprocess.PIPE)
+    return int(done.stdout)
 
 
 def compare(shape: list[Any]) -> dict[str, Any]:
@@ -96,9 +111,7 @@ def compare(shape: list[Any]) -> dict[str, Any]:
     recipe = recipe_of(shape)
     parts = memory(recipe, recipe.train.micro_batch, 1, "cpu")
     parts.pop("evaluation")  # there is none here
-    command = [sys.executable, __file__, "--worker", json.dumps(shape)]
-    done = subprocess.run(command, env=os.environ | MALLOC, check=True, stdout=subprocess.PIPE)
-    measured, estimated = int(done.stdout), sum(parts.values())
+    measured, estimated = run(shape), sum(parts.values())
     names = ("layers", "heads", "width", "context", "vocabulary", "micro_batch", "dtype")
     row = dict(zip(names, shape)) | {"estimated_gb": estimated / 1e9, "measured_gb": measured / 1e9}
     return row | {"ratio": estimated / measured, "parts": parts}
@@ -111,7 +124,7 @@ def main() -> None:
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     words = parser.parse_args()
     if words.worker:
-        print(work(json.loads(words.worker)))
+        print(work(*json.loads(words.worker)))
         return
     result: dict[str, Any] = {"date": date.today().isoformat(), "commit": commit()}
     result |= {"command": "python benchmarks/memory.py", "hardware": hardware(), "shapes": []}

@@ -29,11 +29,12 @@ def hardware() -> dict[str, Any]:
     }
 
 
-def save(result: dict[str, Any], kind: str, out: Path | None) -> None:
-    """Write a record to `out`, else to results/DATE-KIND.json, and say where."""
+def save(result: dict[str, Any], kind: str, out: Path | None) -> Path:
+    """Write a record to `out`, else to results/DATE-KIND.json, and say where; returns its path."""
     out = out or HERE / "results" / f"{result['date']}-{kind}.json"
     out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(f"\nrecorded in {out}")
+    return out
 
 
 def commit() -> str:

@@ -11,7 +11,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM
 
 from buildgpt.gpt import generate as generate_module
-from buildgpt.gpt.config import ModelConfig, UsageError
+from buildgpt.gpt.config import ModelConfig, UsageError, UserError
 from buildgpt.gpt.generate import (
     Sampling,
     continue_text,
@@ -255,6 +255,27 @@ def test_the_cache_spares_the_model_what_it_has_seen(monkeypatch):
     assert lengths == [3] + [1] * 9 + [12] * 2  # from then on every position shifts
 
 
+def test_ids_are_drawn_as_often_as_their_chances_say():
+    """By the chi-squared statistic: 8 degrees of freedom exceed 26.1 once in a thousand times."""
+    logits = torch.tensor([[0.0, 1.0, -math.inf, 2.0, 0.5, -1.0, 0.0, 3.0, -2.0, -math.inf, 1.0]])
+    count = 20_000
+    generator = torch.Generator().manual_seed(1)
+    ids = pick(logits.expand(count, -1), Sampling(temperature=1.0), generator)
+    expected = logits[0].softmax(dim=-1) * count
+    found = torch.bincount(ids, minlength=11)
+    possible = expected > 0
+    assert not found[~possible].any()
+    assert (((found - expected) ** 2 / expected)[possible]).sum() < 26.1
+
+
+@pytest.mark.parametrize("temperature", [0, 1.0])
+def test_a_model_that_gives_no_numbers_is_refused(temperature):
+    logits = torch.zeros(2, 300)
+    logits[1, 7] = math.nan
+    with pytest.raises(UserError, match="NaN"):
+        pick(logits, Sampling(temperature=temperature), torch.Generator())
+
+
 # Whole generations.
 
 
@@ -442,6 +463,29 @@ def test_the_decoder_in_bf16_agrees_with_autocast():
             expected = model(ids, targets)
     found = nn.functional.cross_entropy(packed.flatten(0, 1), targets.flatten())
     assert found.item() == pytest.approx(expected.item(), abs=2e-3)
+
+
+def test_the_decoder_in_bf16_keeps_more_of_few_rows_than_of_many():
+    """Few rows are multiplied in fp32 by weights in fp16, where the kernel for that is."""
+    model = GPT(ModelConfig(layers=2, heads=2, width=32, context=16, vocab_size=37)).eval()
+    decoder = for_decoding(model, torch.bfloat16)
+    ids = torch.randint(37, (3, 16))
+    with torch.inference_mode():
+        cache, parts = decoder.new_cache(), ids[:1].split([9, 1, 6], dim=1)
+        found = torch.cat([decoder.logits(decoder.hidden(part, cache)) for part in parts], dim=1)
+        torch.testing.assert_close(found, model(ids[:1]), atol=2e-2, rtol=0)
+        if decoder.head.few is not None:
+            torch.testing.assert_close(decoder(ids[:1, :8]), model(ids[:1, :8]), atol=2e-4, rtol=0)
+
+
+def test_without_the_kernel_for_few_rows_the_other_takes_them(monkeypatch):
+    model = GPT(ModelConfig(layers=1, heads=2, width=32, context=16, vocab_size=37)).eval()
+    monkeypatch.setattr(torch.backends.quantized, "engine", "qnnpack")
+    decoder = for_decoding(model, torch.bfloat16)
+    with torch.inference_mode():
+        found = decoder(torch.tensor([[1, 2]]))
+        assert decoder.head.few is None
+        torch.testing.assert_close(found, model(torch.tensor([[1, 2]])), atol=1e-2, rtol=0)
 
 
 def test_packing_leaves_the_model_as_it_was():

@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import example, given, settings
@@ -175,6 +176,15 @@ def test_half_a_surrogate_pair_is_replaced(every_kind, kind):
     """Python strings can hold what no UTF-8 text can; it must not end in a traceback."""
     tokenizer = every_kind[kind]
     assert tokenizer.decode(tokenizer.encode("a\ud800b")) in ("a?b", "a\ufffdb")
+
+
+@KINDS
+@pytest.mark.parametrize("text", ["", "a a", f"a{END_OF_TEXT}a", "a\ud800a"])
+def test_an_array_holds_the_same_ids(every_kind, kind, text):
+    tokenizer = CharTokenizer(f"a \ud800{END_OF_TEXT}") if kind == "char" else every_kind[kind]
+    found = tokenizer.encode_array(text)
+    assert found.dtype == np.uint16
+    assert found.tolist() == tokenizer.encode(text)
 
 
 # Bytes and characters

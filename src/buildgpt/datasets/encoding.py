@@ -41,7 +41,7 @@ def encode(core: Core, task: Task, tokenizer: Any) -> Encoded:
         if text:
             documents[split] += begins
             ids[split] += [opening] if begins else []
-            ids[split].append(np.array(tokenizer.encode(text), dtype=np.uint16))
+            ids[split].append(tokenizer.encode_array(text))
         else:
             empty += begins
     return Encoded({split: np.concatenate(parts) for split, parts in ids.items()}, documents, empty)

@@ -13,6 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tiktoken
 
 from .config import UsageError, UserError, write_text
@@ -33,6 +34,10 @@ class Tokenizer:
     def encode(self, text: str) -> list[int]:
         """The ids of a text, without any end of text."""
         raise NotImplementedError
+
+    def encode_array(self, text: str) -> np.ndarray:
+        """The same as uint16, for shards."""
+        return np.array(self.encode(text), dtype=np.uint16)
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """The bytes that the ids stand for; an id outside the vocabulary is a UserError."""
@@ -220,6 +225,14 @@ class GPT2Tokenizer(Tokenizer):
 
     def encode(self, text: str) -> list[int]:
         return self.encoding.encode_ordinary(text)
+
+    def encode_array(self, text: str) -> np.ndarray:
+        """Without a list, which takes longer; only that takes half of a surrogate pair."""
+        try:
+            ids = self.encoding.encode_to_numpy(text, disallowed_special=())
+        except UnicodeEncodeError:
+            return super().encode_array(text)
+        return ids.astype(np.uint16)
 
     def spelling(self) -> dict[str, int]:
         """Each piece as the merges file spells it, with its id: GPT-2's vocab.json."""
