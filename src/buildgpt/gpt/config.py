@@ -48,6 +48,7 @@ class ModelConfig:
     vocab_size: int = 0  # 0: the tokenizer's
     dropout: float = 0.0
     init_std: float = 0.02  # GPT-2's; a narrow model learns faster from a larger one
+    architecture: str = "gpt2"  # or "modern", with the switches of the section [modern]
 
     def __post_init__(self) -> None:
         for name in ("layers", "heads", "width", "context"):
@@ -60,7 +61,27 @@ class ModelConfig:
                 f" nearest that does: {nearest_divisor(self.width, self.heads)}"
             )
         require(self.init_std > 0, "model.init_std must be above 0")
+        require_choice("model.architecture", self.architecture, ("gpt2", "modern"))
         require(0 <= self.dropout < 1, "model.dropout must be at least 0 and below 1")
+
+
+@dataclass(frozen=True)
+class ModernConfig:
+    """What a modern model does otherwise than GPT-2 (modern.py); each change can be left out."""
+
+    rms_norm: bool = True  # without weights; no layer has biases then
+    rotary: bool = True  # positions turn queries and keys; none are embedded
+    qk_norm: bool = True  # queries and keys have norm 1, so that scores stay small
+    relu2: bool = True  # instead of GELU
+    zero_init: bool = True  # each block begins by adding nothing, the head by guessing nothing
+    untied_head: bool = True
+    value_embeddings: bool = True  # of the token itself, added to the values it offers
+    unet_skips: bool = True  # the lower half's outputs, added once more in the upper half
+    residual_scalars: bool = True  # the first embedding, mixed in before each block
+    softcap: bool = True  # of the logits
+    document_mask: bool = True  # no token sees another document
+    windows: bool = True  # most layers see half as far, and all less far in the beginning
+    bigrams: bool = True  # an embedding of each pair of neighbours
 
 
 @dataclass(frozen=True)
@@ -87,6 +108,10 @@ class TrainConfig:
     seed: int = 1337
     init_from: str = ""
     lr: float = 6e-4
+    optimizer: str = "adamw"  # or "muon": that for the blocks' matrices, AdamW for the rest
+    matrix_lr: float = 0.02  # Muon's
+    normuon: bool = True  # Muon divides each neuron's update by its usual size
+    cautious_decay: bool = True  # Muon decays a weight only where its update makes it smaller
     warmup_steps: int = 100
     schedule: str = "cosine"
     final_lr: float = 0.1  # as a share of lr
@@ -113,7 +138,8 @@ class TrainConfig:
         require_not_negative("train", self, ("checkpoint_every", "checkpoint_minutes"))
         require(0 <= self.seed < 2**32, "train.seed must be at least 0 and below 2**32")
         require(self.tokens_per_step <= 2**32, "train.tokens_per_step must be at most 2**32")
-        require(self.lr > 0, "train.lr must be above 0")
+        require(min(self.lr, self.matrix_lr) > 0, "train.lr and matrix_lr must be above 0")
+        require_choice("train.optimizer", self.optimizer, ("adamw", "muon"))
         require(self.final_lr <= 1, "train.final_lr is a share of train.lr: at most 1")
         require(max(self.beta1, self.beta2) < 1, "train.beta1 and train.beta2 must be below 1")
         require(0 < self.decay_share <= 1, "train.decay_share must be above 0 and at most 1")
@@ -162,6 +188,7 @@ class Recipe:
     """Everything that decides a run."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
+    modern: ModernConfig = field(default_factory=ModernConfig)
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)

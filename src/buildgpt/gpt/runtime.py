@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from .config import RuntimeConfig, require
+from .modern import build_like
 
 GRACE_SECONDS = 4.0  # after a failure, to see which of the other ranks are still alive
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
@@ -131,7 +132,7 @@ class Runtime:
         if not self.shards:
             return model
         with torch.device("meta"):
-            plain = type(model)(model.config)
+            plain = build_like(model)
         weights = {name: whole(tensor) for name, tensor in model.state_dict().items()}
         plain.load_state_dict(weights, assign=True)
         return plain

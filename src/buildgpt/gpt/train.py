@@ -43,6 +43,7 @@ from .evaluate import Evaluation, evaluate
 from .generate import Sampling, continue_text
 from .hellaswag import hellaswag, read_hellaswag
 from .model import GPT
+from .modern import build, build_like, switches_of
 from .optim import (
     build_optimizer,
     clip_gradients,
@@ -59,7 +60,7 @@ OUT_OF_MEMORY = "not enough memory; lower train.micro_batch, model.width or mode
 SAME_STOP_SECONDS = 2.0  # within which a second signal says what the first one said
 MOST_SKIPPED = 10  # updates without finite gradients, one after another: no more will help
 # A resumed run must stay the same run, so these may not change.
-FIXED_KEYS = ("model.", "data.tokenizer", "train.seed", "train.tokens_per_step", "train.init_from")
+FIXED_KEYS = ("model.", "modern.", "data.tokenizer", "train.seed", "train.tokens_per_step", "train.init_from")
 
 
 def known(value: float) -> float | None:
@@ -81,7 +82,7 @@ class Trainer:
         self.model.to(runtime.device)
         # It shares the plain module's parameters; only the update goes through it.
         self.replica = Replica(self.model, runtime)
-        self.optimizer = build_optimizer(self.model, self.recipe.train)
+        self.optimizer = build_optimizer(self.model, self.recipe.train, runtime.dtype)
         self.scaler = torch.amp.GradScaler(runtime.device.type, enabled=runtime.needs_scaler)
         self.batches = Batches(self.corpus.train, self.recipe.model.context, self.recipe.train.seed)
         self.sequences, self.micro_batch = divide(self.recipe, runtime.world_size)
@@ -469,16 +470,16 @@ def build_model(
         model = load_initial(initial, tokenizer, runs)
         config = dataclasses.replace(model.config, dropout=recipe.model.dropout)
         # Built anew, as its layers took the source's dropout when they were made.
-        rebuilt = GPT(config)
+        rebuilt = build_like(model, config)
         rebuilt.load_state_dict(model.state_dict())
-        return rebuilt, dataclasses.replace(recipe, model=config)
+        return rebuilt, dataclasses.replace(recipe, model=config, modern=switches_of(model))
     wished = recipe.model.vocab_size
     require(
         wished in (0, tokenizer.vocab_size),
         f"model.vocab_size = {wished}, but the data's tokenizer has {tokenizer.vocab_size} ids",
     )
     config = dataclasses.replace(recipe.model, vocab_size=tokenizer.vocab_size)
-    return GPT(config), dataclasses.replace(recipe, model=config)
+    return build(config, recipe.modern), dataclasses.replace(recipe, model=config)
 
 
 def load_initial(source: str, tokenizer: Tokenizer, runs: Path) -> GPT:
