@@ -183,6 +183,7 @@ class Modern(GPT):
         layers, width = config.layers, config.width
         widened = -(-config.vocab_size // VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE
         self.token_embedding = nn.Embedding(widened, width)
+        self.window: Tensor | None
         self.position_embedding = None if switches.rotary else nn.Embedding(config.context, width)
         rows = bigram_rows(config.vocab_size)
         self.bigram_embedding = nn.Embedding(rows, width) if switches.bigrams else None
@@ -193,6 +194,9 @@ class Modern(GPT):
         self.skips = layers // 2 if switches.unet_skips else 0
         self.skip_weights = nn.Parameter(torch.ones(self.skips)) if self.skips else None
         self.norm = norm_layer(width, switches)
+        # Saved with the weights, as a model computes with what it was last trained with.
+        window = torch.tensor(config.context) if switches.windows else None
+        self.register_buffer("window", window)
         self.head = nn.Linear(width, widened, bias=False) if switches.untied_head else None
         self.apply(self.initialise)
 
@@ -241,19 +245,32 @@ class Modern(GPT):
             x = x + self.position_embedding(torch.arange(seen - time, seen, device=ids.device))
         if self.bigram_embedding is not None:
             rows = self.bigram_embedding.num_embeddings
-            x = x + self.bigram_embedding(hash_bigrams(known, self.config.vocab_size, rows)[:, -time:])
+            pairs = hash_bigrams(known, self.config.vocab_size, rows)
+            x = x + self.bigram_embedding(pairs[:, seen - time :])
         return x
 
     def view(self, known: Tensor, seen: int) -> View:
-        """Positions and masks of the tokens after the first `seen` of the known ones."""
+        """Positions and masks of the tokens after the first `seen` of the known ones, (B, S)."""
         depth = self.config.width // self.config.heads
         turned = rotation(seen, known.size(1), depth, known) if self.switches.rotary else None
-        return View(turned, None, None)
+        documents = self.documents(known) if self.switches.document_mask else None
+        if self.window is None and documents is None:
+            return View(turned, None, None)
+        window = self.config.context if self.window is None else self.window
+        near = window if self.window is None else torch.clamp(window // 2, min=1)
+        near, far = (mask(known, seen, reach, documents) for reach in (near, window))
+        return View(turned, near, far)
+
+    def documents(self, known: Tensor) -> Tensor:
+        """known ids (B, S) -> the number of each one's document; end of text, the last id, opens
+        the next one."""
+        return (known == self.config.vocab_size - 1).cumsum(dim=1)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(B, T, C) -> (B, T, V), between -SOFTCAP and SOFTCAP if that is on (Gemma 2, 2024)."""
-        weight = self.token_embedding.weight if self.head is None else self.head.weight
-        logits = F.linear(hidden, weight)[..., : self.config.vocab_size]
+        tied = self.head is None
+        logits = F.linear(hidden, self.token_embedding.weight) if tied else self.head(hidden)
+        logits = logits[..., : self.config.vocab_size]
         return SOFTCAP * torch.tanh(logits.float() / SOFTCAP) if self.switches.softcap else logits
 
     def new_cache(self, room: int | None = None) -> list[Cache]:
@@ -267,6 +284,31 @@ class Modern(GPT):
         padding = self.token_embedding.num_embeddings - self.config.vocab_size
         unused = padding * self.config.width * len([v for v in vocabularies if v is not None])
         return sum(p.numel() for p in self.parameters()) - unused
+
+
+def mask(known: Tensor, seen: int, window: Tensor | int, documents: Tensor | None) -> Tensor:
+    """(1 or B, 1, T, S): 0 where a token after the first `seen` may look, else minus infinity.
+
+    It may look at itself and the window - 1 tokens before, within its document.
+    """
+    here = torch.arange(known.size(1), device=known.device)
+    back = here[seen:, None] - here  # (T, S): how far a token has to look back
+    visible = ((back >= 0) & (back < window))[None]
+    if documents is not None:
+        visible = visible & (documents[:, seen:, None] == documents[:, None, :])
+    return torch.zeros(visible.shape, device=known.device).masked_fill(~visible, -math.inf)[:, None]
+
+
+def window_at(done: float, context: int) -> int:
+    """How far a layer of long windows sees when `done`, 0 to 1, of the training is done: a
+    quarter of the context, then another quarter after each quarter of the training."""
+    return max(1, context * min(1 + int(4 * done), 4) // 4)
+
+
+def set_window(model: GPT, done: float) -> None:
+    """Let a model with windows see as far as its training wants; others see all anyway."""
+    if isinstance(model, Modern) and model.window is not None:
+        model.window.fill_(window_at(done, model.config.context))
 
 
 def remember(ids: Tensor, cache: Cache) -> Tensor:

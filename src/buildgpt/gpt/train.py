@@ -43,14 +43,15 @@ from .evaluate import Evaluation, evaluate
 from .generate import Sampling, continue_text
 from .hellaswag import hellaswag, read_hellaswag
 from .model import GPT
-from .modern import build, build_like, switches_of
+from .modern import build, build_like, set_window, switches_of
 from .optim import (
     build_optimizer,
     clip_gradients,
     learning_rate,
     load_optimizer_tensors,
+    momentum,
     optimizer_tensors,
-    set_learning_rate,
+    set_rates,
 )
 from .runlog import Clock, Log, finished_summary, lock, locked, read_state
 from .runtime import Replica, Runtime, is_lost_rank, start_runtime, whole
@@ -141,7 +142,8 @@ class Trainer:
         """One step: the gradients of all its tokens, clipped, then AdamW."""
         began = time.monotonic()
         self.rate = learning_rate(self.step, self.end, self.recipe.train)
-        set_learning_rate(self.optimizer, self.rate)
+        set_window(self.model, self.step / max(self.end, 1))
+        set_rates(self.optimizer, self.rate, momentum(self.step, self.end))
         loss = self.accumulate()
         # Before anything waits for the GPU: this is where a rank that is lost is noticed.
         wishes = torch.tensor([bool(self.interrupted), self.is_overdue()]).double()
