@@ -104,6 +104,7 @@ class TrainConfig:
     steps: int = 1000
     max_seconds: float = 0.0
     tokens_per_step: int = 524288
+    double_at: tuple[int, ...] = ()  # steps from which on one takes twice as many, in the end all
     micro_batch: int = 8  # sequences that go through the model at once, on each rank
     seed: int = 1337
     init_from: str = ""
@@ -136,9 +137,12 @@ class TrainConfig:
         require_not_negative("train", self, ("weight_decay", "beta1", "beta2", "grad_clip"))
         require_not_negative("train", self, ("eval_every", "hellaswag_every"))
         require_not_negative("train", self, ("checkpoint_every", "checkpoint_minutes"))
+        rising = list(self.double_at) == sorted({s for s in self.double_at if s > 0})
+        require(rising, "train.double_at must hold steps above 0, each above the one before")
         require(0 <= self.seed < 2**32, "train.seed must be at least 0 and below 2**32")
         require(self.tokens_per_step <= 2**32, "train.tokens_per_step must be at most 2**32")
-        require(min(self.lr, self.matrix_lr) > 0, "train.lr and matrix_lr must be above 0")
+        require(self.lr > 0, "train.lr must be above 0")
+        require(self.matrix_lr > 0, "train.matrix_lr must be above 0")
         require_choice("train.optimizer", self.optimizer, ("adamw", "muon"))
         require(self.final_lr <= 1, "train.final_lr is a share of train.lr: at most 1")
         require(max(self.beta1, self.beta2) < 1, "train.beta1 and train.beta2 must be below 1")
@@ -188,11 +192,11 @@ class Recipe:
     """Everything that decides a run."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
-    modern: ModernConfig = field(default_factory=ModernConfig)
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
     sample: SampleConfig = field(default_factory=SampleConfig)
+    modern: ModernConfig = field(default_factory=ModernConfig)
 
     def __post_init__(self) -> None:
         per_step, context = self.train.tokens_per_step, self.model.context
@@ -200,6 +204,12 @@ class Recipe:
             per_step % context == 0,
             f"train.tokens_per_step = {per_step} is not a multiple of model.context = {context};"
             f" nearest that is: {max(1, round(per_step / context)) * context}",
+        )
+        halvings = len(self.train.double_at)
+        require(
+            per_step // context % 2**halvings == 0,
+            f"train.double_at halves the {per_step // context} sequences of a step {halvings}"
+            " times, which does not go; give fewer steps or another train.tokens_per_step",
         )
 
 
@@ -325,6 +335,18 @@ def require_not_negative(section: str, config: Any, keys: tuple[str, ...]) -> No
     """Raise UsageError unless each of these values is 0 or above."""
     for key in keys:
         require(getattr(config, key) >= 0, f"{section}.{key} must not be negative")
+
+
+def tokens_of(step: int, train: TrainConfig) -> int:
+    """The tokens of the update that follows `step` updates."""
+    return train.tokens_per_step >> sum(at > step for at in train.double_at)
+
+
+def tokens_before(step: int, train: TrainConfig) -> int:
+    """The tokens of the first `step` updates together."""
+    starts = [at for at in (0, *train.double_at) if at < step]
+    stops = [*starts[1:], step]
+    return sum((b - a) * tokens_of(a, train) for a, b in zip(starts, stops))
 
 
 def check_run_name(name: str) -> None:
