@@ -100,9 +100,7 @@ def test_every_key_is_written_and_read_back(tmp_path):
         config.SampleConfig(
             prompt="p", at=(0, 5), every=9, max_tokens=8, temperature=1.25, top_k=4
         ),
-        config.ModernConfig(
-            **{f.name: False for f in dataclasses.fields(config.ModernConfig)}
-        ),
+        config.ModernConfig(**{f.name: False for f in dataclasses.fields(config.ModernConfig)}),
     )
     for section in dataclasses.fields(Recipe):  # not one key is left at its default
         mine, default = getattr(changed, section.name), getattr(Recipe(), section.name)

@@ -141,7 +141,7 @@ def test_a_later_token_gets_no_gradient(switches):
     gradient = model.token_embedding.weight.grad
     # Of ids 3 and later nothing came before; a tied head reads all of them.
     if switches.untied_head:
-        assert not gradient[5:CONFIG.vocab_size].any()
+        assert not gradient[5 : CONFIG.vocab_size].any()
         assert gradient[:3].any()
 
 

@@ -205,6 +205,10 @@ class Recipe:
             f"train.tokens_per_step = {per_step} is not a multiple of model.context = {context};"
             f" nearest that is: {max(1, round(per_step / context)) * context}",
         )
+        require(
+            self.train.optimizer != "muon" or self.runtime.parallel != "fsdp",
+            'train.optimizer = "muon" needs whole matrices: set runtime.parallel = "ddp"',
+        )
         halvings = len(self.train.double_at)
         require(
             per_step // context % 2**halvings == 0,

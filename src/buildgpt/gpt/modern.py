@@ -213,6 +213,16 @@ class Modern(GPT):
         if module is self and self.head is not None and zero:
             nn.init.zeros_(self.head.weight)
 
+    def forward(
+        self, ids: Tensor, targets: Tensor | None = None, reduction: str = "mean"
+    ) -> Tensor:
+        """As GPT-2's, but through this model's own head and cap."""
+        logits = self.logits(self.hidden(ids))
+        if targets is None:
+            return logits
+        loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction=reduction)
+        return loss.view_as(targets) if reduction == "none" else loss
+
     def hidden(self, ids: Tensor, cache: list[Cache] | None = None) -> Tensor:
         """ids (B, T) -> (B, T, C). With a cache, the ids continue those that it has seen."""
         seen = cache[0].length if cache else 0
