@@ -225,13 +225,14 @@ def export_folder(model: GPT, tokenizer: Tokenizer, folder: Path) -> None:
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         temporary.mkdir(parents=True)
-        is_theirs = not isinstance(model, Modern)
-        weights = to_hugging_face(model) if is_theirs else model.state_dict()
-        config = their_config(model, tokenizer) if is_theirs else our_config(model)
+        if isinstance(model, Modern):
+            weights, config = dict(model.state_dict()), our_config(model)
+        else:
+            weights, config = to_hugging_face(model), their_config(model, tokenizer)
         save_tensors(temporary / "model.safetensors", weights, {"format": "pt"})
         write_text(temporary / "config.json", json.dumps(config, indent=2))
         tokenizer.save(temporary / OUR_TOKENIZER)
-        if is_theirs and isinstance(tokenizer, GPT2Tokenizer):
+        if config.get("model_type") == "gpt2" and isinstance(tokenizer, GPT2Tokenizer):
             export_gpt2_tokenizer(tokenizer, temporary, model.config.context)
         temporary.replace(folder)
     finally:
@@ -240,9 +241,8 @@ def export_folder(model: GPT, tokenizer: Tokenizer, folder: Path) -> None:
 
 def our_config(model: Modern) -> dict[str, Any]:
     """A config.json of our own format."""
-    sections = {"model": model.config, "modern": model.switches}
-    as_tables = {name: dataclasses.asdict(section) for name, section in sections.items()}
-    return {"format": OUR_FORMAT} | as_tables
+    sizes, switches = dataclasses.asdict(model.config), dataclasses.asdict(model.switches)
+    return {"format": OUR_FORMAT, "model": sizes, "modern": switches}
 
 
 def their_config(model: GPT, tokenizer: Tokenizer) -> dict[str, Any]:

@@ -9,6 +9,7 @@ V vocabulary.
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -98,7 +99,7 @@ class Attention(nn.Module):
         self.out = nn.Linear(config.width, config.width, bias=bias)
         self.qk_norm = switches.qk_norm
         self.scale = SHARPNESS / depth if switches.qk_norm else 1 / math.sqrt(depth)
-        self.value_mix = nn.Parameter(torch.tensor([0.5])) if has_values else None
+        self.value_mix: Any = nn.Parameter(torch.tensor([0.5])) if has_values else None
 
     def forward(
         self,
@@ -177,13 +178,20 @@ def value_table(index: int, layers: int) -> int | None:
 class Modern(GPT):
     """A GPT of today's architecture; what it shares with GPT-2 it inherits."""
 
+    # What a switch leaves out is None.
+    position_embedding: Any
+    bigram_embedding: Any
+    skip_weights: Any
+    window: Any
+    norm: Any
+    head: Any
+
     def __init__(self, config: ModelConfig, switches: ModernConfig) -> None:
         nn.Module.__init__(self)
         self.config, self.switches = config, switches
         layers, width = config.layers, config.width
         widened = -(-config.vocab_size // VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE
         self.token_embedding = nn.Embedding(widened, width)
-        self.window: Tensor | None
         self.position_embedding = None if switches.rotary else nn.Embedding(config.context, width)
         rows = bigram_rows(config.vocab_size)
         self.bigram_embedding = nn.Embedding(rows, width) if switches.bigrams else None
@@ -233,7 +241,8 @@ class Modern(GPT):
         known = remember(ids, cache[-1]) if cache else ids  # (B, S)
         first = x = self.dropout(self.embed(ids, known))
         values = [embedding(ids) for embedding in self.value_embeddings]
-        view, lower = self.view(known, seen), []
+        view = self.view(known, seen)
+        lower: list[Tensor] = []
         for index, block in enumerate(self.blocks):
             above = index - len(self.blocks) + self.skips
             if above >= 0:
@@ -266,9 +275,11 @@ class Modern(GPT):
         documents = self.documents(known) if self.switches.document_mask else None
         if self.window is None and documents is None:
             return View(turned, None, None)
-        window = self.config.context if self.window is None else self.window
-        near = window if self.window is None else torch.clamp(window // 2, min=1)
-        near, far = (mask(known, seen, reach, documents) for reach in (near, window))
+        if self.window is None:
+            everything = mask(known, seen, self.config.context, documents)
+            return View(turned, everything, everything)
+        half = (self.window // 2).clamp(min=1)
+        near, far = (mask(known, seen, window, documents) for window in (half, self.window))
         return View(turned, near, far)
 
     def documents(self, known: Tensor) -> Tensor:

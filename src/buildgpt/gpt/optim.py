@@ -1,6 +1,7 @@
 """Gradients to weights: parameter groups, AdamW, clipping, the learning rate's schedule."""
 
 import math
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
@@ -30,17 +31,19 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
 def build_optimizer(
     model: nn.Module, config: TrainConfig, dtype: torch.dtype = torch.float32
 ) -> torch.optim.Optimizer:
-    """AdamW (Loshchilov and Hutter 2019), fused where there is a fused one; or Muon, in `dtype`."""
+    """AdamW, or Muon with products in `dtype`."""
     if config.optimizer == "muon":
         return Muon(model, config, dtype)
-    device = next(model.parameters()).device.type
-    return torch.optim.AdamW(
-        parameter_groups(model, config.weight_decay),
-        lr=config.lr,
-        betas=(config.beta1, config.beta2),
-        eps=1e-8,
-        fused=device in FUSED_DEVICES,
-    )
+    return adamw(model, parameter_groups(model, config.weight_decay), config)
+
+
+def adamw(
+    model: nn.Module, groups: list[dict], config: TrainConfig, eps: float = 1e-8
+) -> torch.optim.AdamW:
+    """AdamW (Loshchilov and Hutter 2019), fused where there is a fused one."""
+    fused = next(model.parameters()).device.type in FUSED_DEVICES
+    betas = (config.beta1, config.beta2)
+    return torch.optim.AdamW(groups, lr=config.lr, betas=betas, eps=eps, fused=fused)
 
 
 def orthogonalise(matrices: Tensor, dtype: torch.dtype) -> Tensor:
@@ -85,15 +88,13 @@ class Muon(torch.optim.Optimizer):
     def __init__(self, model: nn.Module, config: TrainConfig, dtype: torch.dtype) -> None:
         self.config, self.dtype = config, dtype
         matrices, rest = muon_groups(model, config), rest_groups(model, config)
-        betas = {"betas": (config.beta1, config.beta2), "eps": 1e-10}
-        device = next(model.parameters()).device.type
-        self.adamw = torch.optim.AdamW(rest, config.lr, **betas, fused=device in FUSED_DEVICES)
+        self.adamw = adamw(model, rest, config, eps=1e-10)
         super().__init__(matrices + self.adamw.param_groups, {"lr": config.lr})
         self.adamw.param_groups = self.param_groups[len(matrices) :]
         self.adamw.state = self.state  # one state, so that whoever saves it finds all
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """Update all parameters from their gradients."""
         for group in self.param_groups:
             if "parts" in group:
@@ -123,7 +124,7 @@ class Muon(torch.optim.Optimizer):
         A parameter of several parts, as queries, keys and values are, is so many matrices.
         """
         momentum = [self.state[matrix]["momentum"] for matrix in parameters]
-        gradients = [matrix.grad for matrix in parameters]
+        gradients = [cast(Tensor, matrix.grad) for matrix in parameters]
         torch._foreach_lerp_(momentum, gradients, 1 - group["momentum"])
         ahead = torch.stack(torch._foreach_lerp(gradients, momentum, group["momentum"]))
         parts = ahead.unflatten(1, (group["parts"], -1)).flatten(0, 1)
@@ -236,11 +237,12 @@ def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dic
 def expected_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> set[str]:
     """The keys of `optimizer_tensors` after a step."""
     keys = set()
+    is_normuon = isinstance(optimizer, Muon) and optimizer.config.normuon
     names = {parameter: name for name, parameter in model.named_parameters()}
     for group in optimizer.param_groups:
-        kinds = ("step", "exp_avg", "exp_avg_sq")
+        kinds = ["step", "exp_avg", "exp_avg_sq"]
         if "parts" in group:
-            kinds = ("momentum", "second_moment") if optimizer.config.normuon else ("momentum",)
+            kinds = ["momentum", "second_moment"] if is_normuon else ["momentum"]
         keys |= {f"{names[parameter]}/{kind}" for parameter in group["params"] for kind in kinds}
     return keys
 
