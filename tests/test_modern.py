@@ -1,6 +1,7 @@
 """The modern architecture: GPT-2 with all switches off, and what always holds with them on."""
 
 import dataclasses
+import json
 import math
 
 import pytest
@@ -10,7 +11,8 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from buildgpt.gpt.config import ModelConfig, ModernConfig
+from buildgpt.gpt.checkpoint import load_run
+from buildgpt.gpt.config import ModelConfig, ModernConfig, UserError
 from buildgpt.gpt.generate import for_decoding
 from buildgpt.gpt.model import GPT
 from buildgpt.gpt.modern import (
@@ -357,3 +359,38 @@ def test_embeddings_of_values_return_at_the_top():
     assert [value_table(i, 4) for i in range(4)] == [0, 1, 0, 1]
     assert [value_table(i, 3) for i in range(3)] == [0, None, 0]
     assert [value_table(i, 1) for i in range(1)] == [None]
+
+
+# In and out.
+
+
+def test_an_exported_model_gives_the_same_logits(tmp_path, fit, corpus):
+    from buildgpt import api
+    from buildgpt.gpt.hub import OUR_FORMAT, import_folder
+
+    settings = ["model.architecture=modern", "modern.relu2=false", "train.steps=2"]
+    run = fit("modern", *settings, "train.optimizer=muon")
+    folder = api.export_run(str(run), tmp_path / "exported")
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"config.json", "model.safetensors", "buildgpt_tokenizer.json"}
+    assert OUR_FORMAT in (folder / "config.json").read_text()
+    before = load_run(run)
+    model, tokenizer = import_folder(folder)
+    ids = torch.randint(before.tokenizer.vocab_size, (2, 16))
+    assert torch.equal(model(ids), before.model(ids))
+    assert tokenizer.to_dict() == before.tokenizer.to_dict()
+    again = load_run(api.import_run(str(folder), "again", tmp_path / "runs"))
+    assert torch.equal(again.model(ids), before.model(ids))
+    assert again.recipe.modern == before.recipe.modern
+    assert api.load(str(folder)).generate("the ", max_tokens=5, temperature=0.0) == api.load(
+        str(run)
+    ).generate("the ", max_tokens=5, temperature=0.0)
+
+
+def test_a_folder_of_a_later_version_is_refused(tmp_path):
+    from buildgpt.gpt.hub import OUR_FORMAT, import_folder
+
+    tables = {"format": OUR_FORMAT, "model": {}, "modern": {"levitation": True}}
+    (tmp_path / "config.json").write_text(json.dumps(tables))
+    with pytest.raises(UserError, match="damaged, or of a later version"):
+        import_folder(tmp_path)
