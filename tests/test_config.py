@@ -12,7 +12,17 @@ from hypothesis import strategies as st
 
 import buildgpt
 from buildgpt.gpt import config
-from buildgpt.gpt.config import Recipe, UsageError, UserError, load_recipe, to_toml
+from buildgpt.gpt.config import (
+    ModelConfig,
+    Recipe,
+    TrainConfig,
+    UsageError,
+    UserError,
+    load_recipe,
+    to_toml,
+    tokens_before,
+    tokens_of,
+)
 
 RECIPES = sorted((Path(buildgpt.__file__).parent / "recipes").glob("*.toml"))
 
@@ -51,17 +61,23 @@ def test_every_key_is_written_and_read_back(tmp_path):
             vocab_size=11,
             dropout=0.25,
             init_std=0.5,
+            architecture="modern",
         ),
         config.DataConfig(path="a folder/ä", tokenizer="gpt2", val_tokens=99, hellaswag="h"),
         config.TrainConfig(
             steps=7,
             max_seconds=1.5,
             tokens_per_step=34,
+            double_at=(2,),
             micro_batch=3,
             seed=2**32 - 1,
             init_from="x",
             lr=1e-17,
             warmup_steps=5,
+            optimizer="muon",
+            matrix_lr=0.5,
+            normuon=False,
+            cautious_decay=False,
             schedule="wsd",
             final_lr=0.3,
             decay_share=1.0,
@@ -90,6 +106,7 @@ def test_every_key_is_written_and_read_back(tmp_path):
         config.SampleConfig(
             prompt="p", at=(0, 5), every=9, max_tokens=8, temperature=1.25, top_k=4
         ),
+        config.ModernConfig(**{f.name: False for f in dataclasses.fields(config.ModernConfig)}),
     )
     for section in dataclasses.fields(Recipe):  # not one key is left at its default
         mine, default = getattr(changed, section.name), getattr(Recipe(), section.name)
@@ -425,3 +442,27 @@ def test_a_text_that_cannot_be_written_leaves_the_old_file(tmp_path):
         config.write_text(path, "new \ud800")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+# The tokens of a step.
+
+
+def test_a_batch_schedule_doubles_the_tokens_of_a_step():
+    train = TrainConfig(tokens_per_step=64, double_at=(3, 5))
+    assert [tokens_of(step, train) for step in range(8)] == [16, 16, 16, 32, 32, 64, 64, 64]
+    before = [sum(tokens_of(s, train) for s in range(step)) for step in range(9)]
+    assert [tokens_before(step, train) for step in range(9)] == before
+    plain = TrainConfig(tokens_per_step=64)
+    assert [tokens_before(step, plain) for step in range(3)] == [0, 64, 128]
+
+
+@pytest.mark.parametrize("steps", [(0,), (-1,), (5, 3), (3, 3)])
+def test_a_batch_schedule_goes_up(steps):
+    with pytest.raises(UsageError, match=r"double_at must hold steps above 0"):
+        TrainConfig(double_at=steps)
+
+
+def test_a_batch_schedule_halves_whole_sequences():
+    train = TrainConfig(tokens_per_step=192, double_at=(3, 5))
+    with pytest.raises(UsageError, match=r"halves the 6 sequences of a step 2 times"):
+        Recipe(model=ModelConfig(context=32), train=train)

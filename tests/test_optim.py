@@ -17,7 +17,7 @@ from buildgpt.gpt.optim import (
     load_optimizer_tensors,
     optimizer_tensors,
     parameter_groups,
-    set_learning_rate,
+    set_rates,
 )
 
 TINY = ModelConfig(layers=2, heads=2, width=8, context=6, vocab_size=11)
@@ -75,7 +75,7 @@ def test_adamw_is_the_published_one():
     states: list[dict] = [{}, {}]
     for step, rate in enumerate((0.1, 0.2, 0.05, 0.01), 1):
         with_gradients(model)
-        set_learning_rate(optimizer, rate)
+        set_rates(optimizer, rate, 0.95)
         optimizer.step()
         for i, parameter in enumerate(model.parameters()):
             gradient = parameter.grad.double().flatten().tolist()
@@ -168,7 +168,7 @@ def test_beyond_the_last_step_the_rate_stays_at_its_end():
 
 def test_every_group_gets_the_rate():
     optimizer = build_optimizer(GPT(TINY), TrainConfig())
-    set_learning_rate(optimizer, 0.125)
+    set_rates(optimizer, 0.125, 0.95)
     assert [group["lr"] for group in optimizer.param_groups] == [0.125, 0.125]
 
 

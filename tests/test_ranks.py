@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from torch.distributed import TCPStore
 
 from buildgpt.gpt import checkpoint, runlog, train
-from buildgpt.gpt.config import TrainConfig, UsageError, load_recipe
+from buildgpt.gpt.config import TrainConfig, UsageError, load_recipe, tokens_before
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
 
@@ -140,10 +140,12 @@ def wait_for_step(run: Path, step: int) -> None:
 # The same training.
 
 
+@pytest.mark.parametrize("double_at", [[], [3]])
 @pytest.mark.parametrize("world_size", [1, 2, 4])
-def test_ranks_consume_the_same_tokens(world_size, tiny, corpus):
+def test_ranks_consume_the_same_tokens(world_size, double_at, tiny, corpus):
     """All positions of the order that belong to a step, each by one rank, once."""
-    recipe = load_recipe(tiny, ["train.tokens_per_step=128", "train.micro_batch=2"])
+    words = ["train.tokens_per_step=128", "train.micro_batch=2", f"train.double_at={double_at}"]
+    recipe = load_recipe(tiny, words)
     asked: list[int] = []
 
     def accumulate(rank: int, step: int) -> None:
@@ -164,8 +166,8 @@ def test_ranks_consume_the_same_tokens(world_size, tiny, corpus):
             runtime=runtime,
             recipe=recipe,
             step=step,
-            sequences=train.divide(recipe, world_size)[0],
-            micro_batch=train.divide(recipe, world_size)[1],
+            tokens=lambda: tokens_before(step, recipe.train),
+            micro_batch=train.divide(recipe, world_size),
             batches=batches,
             reseed=lambda: None,
             replica=lambda ids, targets, last: loss * 1,
@@ -176,7 +178,8 @@ def test_ranks_consume_the_same_tokens(world_size, tiny, corpus):
     for step in range(5):
         for rank in range(world_size):
             accumulate(rank, step)
-        assert sorted(asked) == list(range((step + 1) * 8))
+        sequences = sum(4 if double_at and s < 3 else 8 for s in range(step + 1))
+        assert sorted(asked) == list(range(sequences))
 
 
 @pytest.mark.parametrize(("count", "parallel"), [(2, "ddp"), (4, "ddp"), (2, "fsdp"), (4, "fsdp")])
@@ -219,7 +222,7 @@ def test_numbers_of_ranks_that_do_not_divide_a_step_are_refused(tiny):
         train.divide(recipe, 5)
     with pytest.raises(UsageError, match=r"13 ranks .* that can: 12$"):
         train.divide(recipe, 13)
-    assert [train.divide(recipe, ranks) for ranks in (1, 3, 12)] == [(12, 2), (12, 2), (12, 1)]
+    assert [train.divide(recipe, ranks) for ranks in (1, 3, 12)] == [2, 2, 1]
 
 
 def test_what_a_step_draws_depends_on_seed_step_and_rank():

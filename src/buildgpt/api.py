@@ -128,7 +128,8 @@ def device_for(core: Core, recipe: Any) -> Any:
 def imported_recipe(core: Core, model: Any) -> Any:
     """A recipe for weights that came from elsewhere."""
     train = core.config.TrainConfig(tokens_per_step=model.config.context * 8)
-    return core.config.Recipe(model=model.config, train=train)
+    switches = core.modern.switches_of(model)
+    return core.config.Recipe(model=model.config, modern=switches, train=train)
 
 
 def import_run(source: str, name: str, runs: Path = RUNS, core: Core | None = None) -> Path:
@@ -160,7 +161,8 @@ def fill_run(core: Core, folder: Path, source: str, model: Any, tokenizer: Any) 
 
 
 def export_run(source: str, folder: Path, step: int | None = None, runs: Path = RUNS) -> Path:
-    """Write a run as a Hugging Face GPT-2 folder that `transformers` opens. Returns the folder."""
+    """Write a run as a Hugging Face GPT-2 folder that `transformers` opens; a modern model's in a
+    format of our own (core.hub). Returns the folder."""
     found = load(source, step, runs)
     found.core.hub.export_folder(found.model, found.tokenizer, folder)
     return folder

@@ -28,6 +28,7 @@ from torch import Tensor
 
 from .config import Recipe, UserError, load_recipe, require, sha256, write_bytes, write_text
 from .model import GPT
+from .modern import build
 from .tokenizer import Tokenizer, load_tokenizer
 
 COMPLETE = "complete.json"
@@ -323,7 +324,7 @@ def load_run(folder: Path, step: int | None = None, device: str | torch.device =
             f" {recipe.model.vocab_size}: it is not this run's tokenizer"
         )
     checkpoint = choose_checkpoint(folder, step)
-    model = GPT(recipe.model)
+    model = build(recipe.model, recipe.modern)
     load_weights(model, read_tensors(checkpoint, "model.safetensors"), str(checkpoint))
     return Run(folder, recipe, tokenizer, model.to(device).eval(), step_of(checkpoint))
 

@@ -48,6 +48,7 @@ class ModelConfig:
     vocab_size: int = 0  # 0: the tokenizer's
     dropout: float = 0.0
     init_std: float = 0.02  # GPT-2's; a narrow model learns faster from a larger one
+    architecture: str = "gpt2"  # or "modern", with the switches of the section [modern]
 
     def __post_init__(self) -> None:
         for name in ("layers", "heads", "width", "context"):
@@ -60,7 +61,27 @@ class ModelConfig:
                 f" nearest that does: {nearest_divisor(self.width, self.heads)}"
             )
         require(self.init_std > 0, "model.init_std must be above 0")
+        require_choice("model.architecture", self.architecture, ("gpt2", "modern"))
         require(0 <= self.dropout < 1, "model.dropout must be at least 0 and below 1")
+
+
+@dataclass(frozen=True)
+class ModernConfig:
+    """What a modern model does otherwise than GPT-2 (modern.py); each change can be left out."""
+
+    rms_norm: bool = True  # without weights; no layer has biases then
+    rotary: bool = True  # positions turn queries and keys; none are embedded
+    qk_norm: bool = True  # queries and keys have norm 1, so that scores stay small
+    relu2: bool = True  # instead of GELU
+    zero_init: bool = True  # each block begins by adding nothing, the head by guessing nothing
+    untied_head: bool = True
+    value_embeddings: bool = True  # of the token itself, added to the values it offers
+    unet_skips: bool = True  # the lower half's outputs, added once more in the upper half
+    residual_scalars: bool = True  # the first embedding, mixed in before each block
+    softcap: bool = True  # of the logits
+    document_mask: bool = True  # no token sees another document
+    windows: bool = True  # most layers see half as far, and all less far in the beginning
+    bigrams: bool = True  # an embedding of each pair of neighbours
 
 
 @dataclass(frozen=True)
@@ -83,10 +104,15 @@ class TrainConfig:
     steps: int = 1000
     max_seconds: float = 0.0
     tokens_per_step: int = 524288
+    double_at: tuple[int, ...] = ()  # steps from which on one takes twice as many, in the end all
     micro_batch: int = 8  # sequences that go through the model at once, on each rank
     seed: int = 1337
     init_from: str = ""
     lr: float = 6e-4
+    optimizer: str = "adamw"  # or "muon": that for the blocks' matrices, AdamW for the rest
+    matrix_lr: float = 0.02  # Muon's
+    normuon: bool = True  # Muon divides each neuron's update by its usual size
+    cautious_decay: bool = True  # Muon decays a weight only where its update makes it smaller
     warmup_steps: int = 100
     schedule: str = "cosine"
     final_lr: float = 0.1  # as a share of lr
@@ -111,9 +137,13 @@ class TrainConfig:
         require_not_negative("train", self, ("weight_decay", "beta1", "beta2", "grad_clip"))
         require_not_negative("train", self, ("eval_every", "hellaswag_every"))
         require_not_negative("train", self, ("checkpoint_every", "checkpoint_minutes"))
+        rising = list(self.double_at) == sorted({s for s in self.double_at if s > 0})
+        require(rising, "train.double_at must hold steps above 0, each above the one before")
         require(0 <= self.seed < 2**32, "train.seed must be at least 0 and below 2**32")
         require(self.tokens_per_step <= 2**32, "train.tokens_per_step must be at most 2**32")
         require(self.lr > 0, "train.lr must be above 0")
+        require(self.matrix_lr > 0, "train.matrix_lr must be above 0")
+        require_choice("train.optimizer", self.optimizer, ("adamw", "muon"))
         require(self.final_lr <= 1, "train.final_lr is a share of train.lr: at most 1")
         require(max(self.beta1, self.beta2) < 1, "train.beta1 and train.beta2 must be below 1")
         require(0 < self.decay_share <= 1, "train.decay_share must be above 0 and at most 1")
@@ -169,6 +199,7 @@ class Recipe:
     train: TrainConfig = field(default_factory=TrainConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
     sample: SampleConfig = field(default_factory=SampleConfig)
+    modern: ModernConfig = field(default_factory=ModernConfig)
 
     def __post_init__(self) -> None:
         per_step, context = self.train.tokens_per_step, self.model.context
@@ -176,6 +207,16 @@ class Recipe:
             per_step % context == 0,
             f"train.tokens_per_step = {per_step} is not a multiple of model.context = {context};"
             f" nearest that is: {max(1, round(per_step / context)) * context}",
+        )
+        require(
+            self.train.optimizer != "muon" or self.runtime.parallel != "fsdp",
+            'train.optimizer = "muon" needs whole matrices: set runtime.parallel = "ddp"',
+        )
+        halvings = len(self.train.double_at)
+        require(
+            per_step // context % 2**halvings == 0,
+            f"train.double_at halves the {per_step // context} sequences of a step {halvings}"
+            " times, which does not go; give fewer steps or another train.tokens_per_step",
         )
 
 
@@ -301,6 +342,18 @@ def require_not_negative(section: str, config: Any, keys: tuple[str, ...]) -> No
     """Raise UsageError unless each of these values is 0 or above."""
     for key in keys:
         require(getattr(config, key) >= 0, f"{section}.{key} must not be negative")
+
+
+def tokens_of(step: int, train: TrainConfig) -> int:
+    """The tokens of the update that follows `step` updates."""
+    return train.tokens_per_step >> sum(at > step for at in train.double_at)
+
+
+def tokens_before(step: int, train: TrainConfig) -> int:
+    """The tokens of the first `step` updates together."""
+    starts = [at for at in (0, *train.double_at) if at < step]
+    stops = [*starts[1:], step]
+    return sum((b - a) * tokens_of(a, train) for a, b in zip(starts, stops))
 
 
 def check_run_name(name: str) -> None:

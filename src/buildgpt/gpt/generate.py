@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from .config import UserError, require
 from .model import GPT, Cache
+from .modern import Modern
 from .tokenizer import Tokenizer
 
 
@@ -133,9 +134,7 @@ class Decoder(GPT):
         self.config, self.dropout, self.norm = model.config, model.dropout, model.norm
         self.token_embedding = model.token_embedding
         self.position_embedding = model.position_embedding
-        # What deepcopy finds in its memo it takes as copied, so parameters are not.
-        shared = {id(parameter): parameter for parameter in model.parameters()}
-        self.blocks = pack(copy.deepcopy(model.blocks, shared), dtype)
+        self.blocks = pack(share(model.blocks), dtype)
         self.head = PackedLinear(model.token_embedding.weight, None, dtype)
         self.ready_for_few = False
 
@@ -151,6 +150,12 @@ class Decoder(GPT):
     def logits(self, hidden: Tensor) -> Tensor:
         """(B, T, C) -> (B, T, V)"""
         return self.head(hidden)[..., : self.config.vocab_size]
+
+
+def share(module: nn.Module) -> nn.Module:
+    """A copy of a module with the same parameters."""
+    # What deepcopy finds in its memo it takes as copied, so parameters are not.
+    return copy.deepcopy(module, {id(parameter): parameter for parameter in module.parameters()})
 
 
 def pack(module: nn.Module, dtype: torch.dtype) -> Any:
@@ -171,6 +176,8 @@ def for_decoding(model: GPT, dtype: torch.dtype = torch.float32) -> GPT:
     operators = ("_reorder_linear_weight", "_linear_pointwise")
     on_cpu = model.token_embedding.weight.device.type == "cpu"
     if on_cpu and all(hasattr(torch.ops.mkldnn, name) for name in operators):
+        if isinstance(model, Modern):
+            return pack(share(model), dtype).eval()
         return Decoder(model, dtype).eval()
     return model
 

@@ -1,5 +1,10 @@
 """Hugging Face GPT-2 folders, in and out. Safetensors only: a pickle is never opened.
 
+A modern model, which `transformers` has no class for, goes into a folder of our own format:
+    config.json             "format": OUR_FORMAT, and the recipe's sections "model" and "modern"
+    model.safetensors       weights under our names, the vocabulary widened as in a checkpoint
+    buildgpt_tokenizer.json what is needed to encode and decode
+
 Reads and writes local folders; whoever wants to download does so before.
 """
 
@@ -16,8 +21,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .checkpoint import load_weights, save_tensors
-from .config import ModelConfig, UserError, write_text
-from .model import GPT
+from .config import ModelConfig, ModernConfig, UserError, write_text
+from .modern import GPT, Modern, build
 from .tokenizer import GPT2Tokenizer, Tokenizer, load_tokenizer
 
 # Our name of a module -> theirs. In a block, {} is its number.
@@ -56,14 +61,18 @@ FIXED: dict[str, Any] = {
 
 # Our tokenizer beside theirs, under a name that no other program takes for its own.
 OUR_TOKENIZER = "buildgpt_tokenizer.json"
+OUR_FORMAT = "buildgpt-modern-1"
 
 
 def import_folder(folder: Path) -> tuple[GPT, Tokenizer]:
-    """A model, fp32 on the CPU, and its tokenizer from a Hugging Face GPT-2 folder.
+    """A model, fp32 on the CPU, and its tokenizer from a Hugging Face GPT-2 folder, or from one
+    of our own format.
 
     Raises UserError for another architecture, for weights that are only there as a pickle, and
     for tensors with other names or shapes.
     """
+    if read_json(folder).get("format") == OUR_FORMAT:
+        return import_modern(folder)
     config = read_config(folder)
     tokenizer = import_tokenizer(folder, config.vocab_size)
     model = GPT(config)
@@ -71,10 +80,35 @@ def import_folder(folder: Path) -> tuple[GPT, Tokenizer]:
     return model.eval(), tokenizer
 
 
+def import_modern(folder: Path) -> tuple[GPT, Tokenizer]:
+    """A modern model and its tokenizer from a folder of our own format."""
+    try:
+        sections = read_json(folder)
+        config, switches = ModelConfig(**sections["model"]), ModernConfig(**sections["modern"])
+    except (KeyError, TypeError):
+        raise UserError(f"{folder}/config.json is damaged, or of a later version") from None
+    model = build(config, switches)
+    load_weights(model, read_weights(folder), str(folder))
+    return model.eval(), import_tokenizer(folder, config.vocab_size)
+
+
+def read_json(folder: Path) -> dict[str, Any]:
+    """What config.json holds; UserError where there is none."""
+    try:
+        found = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        if not isinstance(found, dict):
+            raise ValueError
+        return found
+    except OSError:
+        raise UserError(f"{folder} is no Hugging Face folder: it has no config.json") from None
+    except ValueError:
+        raise UserError(f"{folder}/config.json is damaged or describes no GPT-2") from None
+
+
 def read_config(folder: Path) -> ModelConfig:
     """Their config.json as ours; UserError where it describes anything but a GPT-2."""
     try:
-        theirs = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        theirs = read_json(folder)
         found = {"model_type": None} | {k: v for k, v in theirs.items() if k in FIXED}
         for key, value in found.items():
             if value != FIXED[key]:
@@ -85,8 +119,6 @@ def read_config(folder: Path) -> ModelConfig:
         if any(type(size) is not int for size in sizes.values()):
             raise TypeError
         return ModelConfig(**sizes)
-    except OSError:
-        raise UserError(f"{folder} is no Hugging Face folder: it has no config.json") from None
     except (ValueError, TypeError, AttributeError, KeyError):
         raise UserError(f"{folder}/config.json is damaged or describes no GPT-2") from None
 
@@ -181,7 +213,8 @@ def spells_like_gpt2(path: Path, tokenizer: Tokenizer) -> bool:
 
 
 def export_folder(model: GPT, tokenizer: Tokenizer, folder: Path) -> None:
-    """Write a folder that `transformers` opens without this project.
+    """Write a folder that `transformers` opens without this project; of a modern model, one of
+    our own format.
 
     GPT-2's tokenizer goes along in their format. For any other, which they have no format for,
     only our own file does, and ids have to be made here. Raises UserError if the folder exists.
@@ -192,14 +225,24 @@ def export_folder(model: GPT, tokenizer: Tokenizer, folder: Path) -> None:
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         temporary.mkdir(parents=True)
-        save_tensors(temporary / "model.safetensors", to_hugging_face(model), {"format": "pt"})
-        write_text(temporary / "config.json", json.dumps(their_config(model, tokenizer), indent=2))
+        if isinstance(model, Modern):
+            weights, config = dict(model.state_dict()), our_config(model)
+        else:
+            weights, config = to_hugging_face(model), their_config(model, tokenizer)
+        save_tensors(temporary / "model.safetensors", weights, {"format": "pt"})
+        write_text(temporary / "config.json", json.dumps(config, indent=2))
         tokenizer.save(temporary / OUR_TOKENIZER)
-        if isinstance(tokenizer, GPT2Tokenizer):
+        if config.get("model_type") == "gpt2" and isinstance(tokenizer, GPT2Tokenizer):
             export_gpt2_tokenizer(tokenizer, temporary, model.config.context)
         temporary.replace(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def our_config(model: Modern) -> dict[str, Any]:
+    """A config.json of our own format."""
+    sizes, switches = dataclasses.asdict(model.config), dataclasses.asdict(model.switches)
+    return {"format": OUR_FORMAT, "model": sizes, "modern": switches}
 
 
 def their_config(model: GPT, tokenizer: Tokenizer) -> dict[str, Any]:

@@ -90,10 +90,9 @@ class Clock:
         steps = step - self.first - 1
         return (self.seconds() - self.warm_at) / steps if steps > 0 else self.earlier_pace
 
-    def speed(self, step: int, tokens_per_step: int) -> float:
-        """Tokens a second of training, the first step left out; 0 while unknown."""
-        steps = step - self.first - 1
-        return steps * tokens_per_step / self.stepping if steps > 0 else 0.0
+    def speed(self, tokens: int) -> float:
+        """Tokens a second of training, for the tokens since the first step; 0 while unknown."""
+        return tokens / self.stepping if self.stepping else 0.0
 
 
 def read_state(folder: Path) -> str:

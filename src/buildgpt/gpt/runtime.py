@@ -22,6 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
 from .config import RuntimeConfig, require
+from .modern import build_like
 
 GRACE_SECONDS = 4.0  # after a failure, to see which of the other ranks are still alive
 ALL_THREADS = torch.get_num_threads()  # as many as torch takes, before any are left out
@@ -137,7 +138,7 @@ class Runtime:
         if not self.shards:
             return model
         with torch.device("meta"):
-            plain = type(model)(model.config)
+            plain = build_like(model)
         weights = {name: whole(tensor) for name, tensor in model.state_dict().items()}
         plain.load_state_dict(weights, assign=True)
         return plain

@@ -36,6 +36,8 @@ from .config import (
     nearest_divisor,
     require,
     to_toml,
+    tokens_before,
+    tokens_of,
     write_text,
 )
 from .data import Batches, Corpus
@@ -43,13 +45,15 @@ from .evaluate import Evaluation, evaluate
 from .generate import Sampling, continue_text
 from .hellaswag import hellaswag, read_hellaswag
 from .model import GPT
+from .modern import build, build_like, set_window, switches_of
 from .optim import (
     build_optimizer,
     clip_gradients,
     learning_rate,
     load_optimizer_tensors,
+    momentum,
     optimizer_tensors,
-    set_learning_rate,
+    set_rates,
 )
 from .runlog import Clock, Log, finished_summary, lock, locked, read_metrics, read_state
 from .runtime import Replica, Runtime, choose_threads, is_lost_rank, start_runtime, whole
@@ -59,7 +63,10 @@ OUT_OF_MEMORY = "not enough memory; lower train.micro_batch, model.width or mode
 SAME_STOP_SECONDS = 2.0  # within which a second signal says what the first one said
 MOST_SKIPPED = 10  # updates without finite gradients, one after another: no more will help
 # A resumed run must stay the same run, so these may not change.
-FIXED_KEYS = ("model.", "data.tokenizer", "train.seed", "train.tokens_per_step", "train.init_from")
+FIXED_KEYS = (
+    *("model.", "modern.", "data.tokenizer", "train.seed", "train.tokens_per_step"),
+    *("train.double_at", "train.optimizer", "train.normuon", "train.init_from"),
+)
 
 
 def known(value: float) -> float | None:
@@ -81,10 +88,10 @@ class Trainer:
         self.model.to(runtime.device)
         # It shares the plain module's parameters; only the update goes through it.
         self.replica = Replica(self.model, runtime)
-        self.optimizer = build_optimizer(self.model, self.recipe.train)
+        self.optimizer = build_optimizer(self.model, self.recipe.train, runtime.dtype)
         self.scaler = torch.amp.GradScaler(runtime.device.type, enabled=runtime.needs_scaler)
         self.batches = Batches(self.corpus.train, self.recipe.model.context, self.recipe.train.seed)
-        self.sequences, self.micro_batch = divide(self.recipe, runtime.world_size)
+        self.micro_batch = divide(self.recipe, runtime.world_size)
         self.step, self.end = 0, float(self.recipe.train.steps)  # updates done, and in all
         self.saved = self.reported = -1  # the step of the newest checkpoint, of the last report
         self.skipped = 0  # updates left out, one after another
@@ -140,7 +147,8 @@ class Trainer:
         """One step: the gradients of all its tokens, clipped, then AdamW."""
         began = time.monotonic()
         self.rate = learning_rate(self.step, self.end, self.recipe.train)
-        set_learning_rate(self.optimizer, self.rate)
+        set_window(self.model, self.step / max(self.end, 1))
+        set_rates(self.optimizer, self.rate, momentum(self.step, self.end))
         loss = self.accumulate()
         # Before anything waits for the GPU: this is where a rank that is lost is noticed.
         wishes = torch.tensor([bool(self.interrupted), self.is_overdue()]).double()
@@ -163,13 +171,15 @@ class Trainer:
         Each micro-batch's loss is a mean over its own tokens, so dividing by their number makes
         the sum the mean over all. Which sequences a micro-batch holds follows from the step.
         """
-        rounds = self.sequences // (self.micro_batch * self.runtime.world_size)
+        train, context = self.recipe.train, self.recipe.model.context
+        sequences = tokens_of(self.step, train) // context
+        rounds = sequences // (self.micro_batch * self.runtime.world_size)
         total = torch.zeros((), device=self.runtime.device)
         self.reseed()
         self.runtime.sign()
         for round_ in range(rounds):
             share = round_ * self.runtime.world_size + self.runtime.rank
-            first = self.step * self.sequences + share * self.micro_batch
+            first = self.tokens() // context + share * self.micro_batch
             ids, targets = self.runtime.send(*self.batches(first, self.micro_batch))
             with self.runtime.autocast():
                 loss = self.replica(ids, targets, last=round_ == rounds - 1) / rounds
@@ -345,7 +355,12 @@ class Trainer:
 
     def tokens(self) -> int:
         """Tokens trained on so far."""
-        return self.step * self.recipe.train.tokens_per_step
+        return tokens_before(self.step, self.recipe.train)
+
+    def speed(self) -> float:
+        """Tokens a second of training in this attempt."""
+        first = tokens_before(self.clock.first + 1, self.recipe.train)
+        return self.clock.speed(max(self.tokens() - first, 0))
 
     def record(self, kind: str, words: str, **values: Any) -> None:
         """Write one line of metrics about the current step."""
@@ -358,7 +373,7 @@ class Trainer:
 
     def report(self) -> None:
         """The latest update's figures."""
-        speed = self.clock.speed(self.step, self.recipe.train.tokens_per_step)
+        speed = self.speed()
         words = (
             f"step {self.step:6,}  loss {self.loss:.4f}  lr {self.rate:.2e}"
             f"  norm {self.norm:.2f}  {speed:,.0f} tokens/s"
@@ -420,7 +435,7 @@ class Trainer:
 
     def summary(self) -> dict[str, Any]:
         """The object that --json prints."""
-        speed = self.clock.speed(self.step, self.recipe.train.tokens_per_step)
+        speed = self.speed()
         return {
             "run": str(self.folder),
             "step": self.step,
@@ -443,9 +458,10 @@ def is_due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
 
 
-def divide(recipe: Recipe, ranks: int) -> tuple[int, int]:
-    """Sequences a step and sequences a micro-batch, which go into each other on all ranks."""
-    sequences = recipe.train.tokens_per_step // recipe.model.context
+def divide(recipe: Recipe, ranks: int) -> int:
+    """Sequences a micro-batch, which go into those of the first step, the smallest, on all
+    ranks."""
+    sequences = tokens_of(0, recipe.train) // recipe.model.context
     if sequences % ranks:
         raise UsageError(
             f"{ranks} ranks cannot share the {sequences} sequences of a step equally; nearest"
@@ -458,7 +474,7 @@ def divide(recipe: Recipe, ranks: int) -> tuple[int, int]:
             f"micro-batches of {micro} do not go into the {share} sequences of a step on each of"
             f" {ranks} ranks; nearest that does: train.micro_batch={nearest_divisor(share, micro)}"
         )
-    return sequences, micro
+    return micro
 
 
 def build_model(
@@ -469,16 +485,16 @@ def build_model(
         model = load_initial(initial, tokenizer, runs)
         config = dataclasses.replace(model.config, dropout=recipe.model.dropout)
         # Built anew, as its layers took the source's dropout when they were made.
-        rebuilt = GPT(config)
+        rebuilt = build_like(model, config)
         rebuilt.load_state_dict(model.state_dict())
-        return rebuilt, dataclasses.replace(recipe, model=config)
+        return rebuilt, dataclasses.replace(recipe, model=config, modern=switches_of(model))
     wished = recipe.model.vocab_size
     require(
         wished in (0, tokenizer.vocab_size),
         f"model.vocab_size = {wished}, but the data's tokenizer has {tokenizer.vocab_size} ids",
     )
     config = dataclasses.replace(recipe.model, vocab_size=tokenizer.vocab_size)
-    return GPT(config), dataclasses.replace(recipe, model=config)
+    return build(config, recipe.modern), dataclasses.replace(recipe, model=config)
 
 
 def load_initial(source: str, tokenizer: Tokenizer, runs: Path) -> GPT:

@@ -59,12 +59,12 @@ class Parameters:
 
 
 @lru_cache
-def count(core: Core, model: Any) -> Parameters:
+def count(core: Core, model: Any, switches: Any = None) -> Parameters:
     """Build the model without any memory for it, and count."""
     import torch
 
     with torch.device("meta"):
-        gpt = core.model.GPT(model)
+        gpt = core.modern.build(model, switches)
     held = sum(p.numel() for p in gpt.parameters())
     linear = [m for m in gpt.modules() if isinstance(m, torch.nn.Linear)]
     embedding = gpt.token_embedding.weight.numel()
@@ -120,7 +120,7 @@ def memory(
     """
     core = core or load_core()
     recipe = with_vocabulary(core, recipe)
-    parameters, size = count(core, recipe.model), value_bytes(core, recipe, device)
+    parameters, size = count(core, recipe.model, recipe.modern), value_bytes(core, recipe, device)
     case = Case(core, recipe, parameters, size, micro_batch, ranks, device)
     held = FP32 * parameters.held // (ranks if case.shards else 1)
     parts = {"weights": held, "gradients": held, "optimizer": 2 * held, "casts": casts(case)}

@@ -98,9 +98,9 @@ def check_ranks(core: Core, recipe: Any, ranks: int) -> None:
 def outline(core: Core, recipe: Any, ranks: int, share: float) -> dict[str, Any]:
     """Parameters, FLOPs, tokens, disk, and what fits into how much memory."""
     train, flops = recipe.train, flops_per_token(recipe.model)
-    tokens = train.steps * train.tokens_per_step
+    tokens = core.config.tokens_before(train.steps, train)
     return {
-        "parameters": count(core, recipe.model).true,
+        "parameters": count(core, recipe.model, recipe.modern).true,
         "flops_per_token": flops,
         "flops": flops * tokens,
         "tokens": tokens,
@@ -121,8 +121,8 @@ def disk(core: Core, recipe: Any) -> dict[str, int]:
     """
     train, folder = recipe.train, Path(recipe.data.path or "-")
     here = sum(path.stat().st_size for path in folder.glob("*.bin"))
-    tokens = train.steps * train.tokens_per_step + recipe.data.val_tokens
-    one = 3 * FP32 * count(core, recipe.model).held
+    tokens = core.config.tokens_before(train.steps, train) + recipe.data.val_tokens
+    one = 3 * FP32 * count(core, recipe.model, recipe.modern).held
     return {"data": here or 2 * tokens, "checkpoints": one * (train.keep_checkpoints + 1)}
 
 
@@ -183,7 +183,7 @@ def cost(
 ) -> dict[str, Any]:
     """Speed, time and bill, with where they come from."""
     speed, basis = throughput(core, recipe, gpu, ranks, micro_batch)
-    hours, price = within_limit(recipe, work(recipe) / speed / 3600), gpu.get("price", {})
+    hours, price = within_limit(recipe, work(core, recipe) / speed / 3600), gpu.get("price", {})
     dollars, spot = (
         round(hours * ranks * price[kind], 2) if kind in price else None
         for kind in ("on_demand", "spot")
@@ -192,12 +192,12 @@ def cost(
     return found | {"dollars": dollars, "spot_dollars": spot}
 
 
-def work(recipe: Any) -> float:
+def work(core: Core, recipe: Any) -> float:
     """Tokens to train on, and those of the validation losses at their share."""
     train = recipe.train
     evaluations = 1 + (train.steps // train.eval_every if train.eval_every else 0)
     scored = evaluations * recipe.data.val_tokens
-    return train.steps * train.tokens_per_step + EVALUATION_SHARE * scored
+    return core.config.tokens_before(train.steps, train) + EVALUATION_SHARE * scored
 
 
 def throughput(
@@ -235,7 +235,7 @@ def step_seconds(
     A ring sends 2 (R - 1) / R of the gradients' bytes over each link. FSDP sends (R - 1) / R of
     them, and as often as there are micro-steps the weights, for the forward and backward pass.
     """
-    held, sharded = count(core, recipe.model).held, shards(recipe, ranks)
+    held, sharded = count(core, recipe.model, recipe.modern).held, shards(recipe, ranks)
     peak = gpu["peak_tflops"][product_dtype(recipe, gpu)] * 1e12 * gpu["utilisation"]
     flops = flops_per_token(recipe.model) * recipe.train.tokens_per_step / ranks
     update = UPDATE_BYTES * held / (ranks if sharded else 1)
