@@ -30,6 +30,7 @@ from buildgpt.gpt.modern import (
     value_table,
     window_at,
 )
+from buildgpt.gpt.train import without_embeddings
 
 CONFIG = ModelConfig(
     layers=4, heads=2, width=16, context=12, vocab_size=11, architecture="modern", init_std=0.3
@@ -394,3 +395,10 @@ def test_a_folder_of_a_later_version_is_refused(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(tables))
     with pytest.raises(UserError, match="damaged, or of a later version"):
         import_folder(tmp_path)
+
+
+def test_parameters_without_embeddings_are_those_of_products():
+    blocks = 12 * CONFIG.layers * CONFIG.width**2
+    tied, untied = (build(CONFIG, s) for s in (ALL_OFF, ModernConfig()))
+    assert without_embeddings(tied) == blocks
+    assert without_embeddings(untied) == blocks + CONFIG.vocab_size * CONFIG.width

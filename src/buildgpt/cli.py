@@ -424,7 +424,10 @@ def export(
     runs: Runs = api.RUNS,
     as_json: Json = False,
 ) -> None:
-    """Write a run as a Hugging Face folder that `transformers` opens."""
+    """Write a run as a Hugging Face folder that `transformers` opens.
+
+    A modern model has no place there: it goes into a folder of our own format.
+    """
     api.export_run(run, folder, step, runs)
     print(json.dumps({"folder": str(folder)}) if as_json else f"{folder}: written")
 

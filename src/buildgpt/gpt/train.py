@@ -388,7 +388,8 @@ class Trainer:
         model, runtime = self.recipe.model, self.runtime
         dtype = str(runtime.dtype).removeprefix("torch.")
         words = (
-            f"training {self.model.parameter_count():,} parameters ({model.layers} layers of"
+            f"training {self.model.parameter_count():,} parameters,"
+            f" {without_embeddings(self.model):,} without embeddings ({model.layers} layers of"
             f" {model.width}, {model.heads} heads, context {model.context}) on"
             f" {len(self.corpus.train):,} tokens, {dtype} on {runtime.device}"
         )
@@ -451,6 +452,17 @@ class Trainer:
         """RUNNING, PREEMPTED, FAILED or DONE, for whoever starts runs."""
         if self.runtime.is_main:
             write_text(self.folder / "state", state + "\n")
+
+
+def without_embeddings(model: GPT) -> int:
+    """The weights of products, which every token goes through; a head that is tied is an
+    embedding."""
+    linear = (module for module in model.modules() if isinstance(module, torch.nn.Linear))
+    held = sum(module.weight.numel() for module in linear)
+    if getattr(model, "head", None) is None:
+        return held
+    padding = model.token_embedding.num_embeddings - model.config.vocab_size
+    return held - padding * model.config.width
 
 
 def is_due(step: int, every: int) -> bool:
