@@ -10,7 +10,8 @@ time, from their first kernel on. After each turn a contender gives the GPU's me
 weights and moments, so that they can stay side by side.
 
 The record is written after every phase and every round, so that whatever ends the script early
-leaves what is known by then. Needs no network.
+leaves what is known by then. Needs no network. --race lets GPT-2 and the modern architecture learn
+from the shards instead: see race.py.
 """
 
 import argparse
@@ -383,7 +384,8 @@ class Session:
         self.words, self.clock = words, clock
         self.scale = TINY if words.tiny else FULL
         today = date.today().isoformat()
-        self.out = words.out or HERE / "results" / f"{today}-gpu.json"
+        kind = "race" if getattr(words, "race", False) else "gpu"
+        self.out = words.out or HERE / "results" / f"{today}-{kind}.json"
         arguments = without_paths(shlex.join(sys.argv[1:]))
         self.record: dict[str, Any] = {
             "date": today,
@@ -408,6 +410,17 @@ class Session:
         parts = [self.record[phase] or {} for phase in self.record["phases"]]
         parts += [self.record.get("throughput", {}).get("contenders", {}).get("ours", {})]
         return not any("error" in part for part in parts)
+
+    def race(self) -> bool:
+        """The race instead of the phases; whether its jobs so far came to something."""
+        from race import race
+
+        def report(found: dict[str, Any]) -> None:
+            self.record["race"] = found
+            load_core().config.write_text(self.out, json.dumps(self.record, indent=1) + "\n")
+
+        with tempfile.TemporaryDirectory() as folder:
+            return race(self.words, unpack(self.words.data, Path(folder)), self.clock, report)
 
     def do(self, phase: str) -> None:
         """One phase, which may fail without ending the others."""
@@ -579,13 +592,26 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="the record; results/DATE-gpu.json otherwise")
     parser.add_argument("--commit", default="", help="of a copy without .git")
     parser.add_argument("--tiny", action="store_true", help="rehearse at toy size on the CPU")
+    add_race(parser.add_argument_group("the race", "a call does what fits; repeat it"))
     words = parser.parse_args()
     check(parser, words)
     session = Session(words, Clock(60 * words.minutes - (time.monotonic() - began)))
-    good = session.run()
-    print(table(session.record))
+    good = session.race() if words.race else session.run()
+    if not words.race:
+        print(table(session.record))
     print(f"\nrecorded in {session.out}")
     return 0 if good else 1
+
+
+def add_race(group: Any) -> None:
+    """The words of --race."""
+    place = HERE / "results" / "race"
+    group.add_argument("--race", action="store_true", help="GPT-2 against the modern architecture")
+    group.add_argument("--state", type=Path, default=place, help="what is done and half done")
+    group.add_argument("--from", dest="source", type=Path, help="an older state folder to go on")
+    group.add_argument("--sweep", type=int, default=234, help="million tokens of either's tuning")
+    group.add_argument("--modern", default="modern-124m", help="the recipe of the modern side")
+    group.add_argument("--set", action="append", default=[], help="for the modern side, as train's")
 
 
 def check(parser: argparse.ArgumentParser, words: argparse.Namespace) -> None:

@@ -374,3 +374,104 @@ def test_wrong_words_are_refused_in_one_sentence(tmp_path):
         done = run("--data", write_shards(tmp_path / "data", packed=False))
         assert done.returncode == 2
         assert "there is no NVIDIA GPU here; rehearse with --tiny" in done.stderr
+
+
+# The race.
+
+race_module = pytest.importorskip("race", exc_type=ImportError)
+
+
+@pytest.fixture(scope="module")
+def raced(tmp_path_factory):
+    """The race at toy size, both sides GPT-2, the "modern" one with a better start."""
+    folder = tmp_path_factory.mktemp("race")
+    data = write_shards(folder / "shards", packed=True)
+    words = ["--race", "--data", data, "--tiny", "--sweep", 1, "--modern", "gpt2-124m"]
+    words += ["--minutes", 60, "--state", folder / "state", "--out", folder / "race.json"]
+    done = run(*words)
+    return done, json.loads((folder / "race.json").read_text()), folder, words
+
+
+def test_the_race_runs_every_job_once_and_says_who_won(raced):
+    done, record, _, _ = raced
+    assert done.returncode == 0, done.stderr
+    jobs = record["race"]["jobs"]
+    sweeps = [f"{side}-sweep-{n}" for side in ("faithful", "modern") for n in (0, 1)]
+    assert list(jobs) == [*sweeps, "faithful", "modern"]
+    assert jobs["faithful"]["tokens"] == 5120
+    assert jobs["faithful"]["validation"][-1]["loss"] == jobs["faithful"]["val_loss"]
+    lowest = min((jobs["faithful-sweep-0"], jobs["faithful-sweep-1"]), key=lambda j: j["val_loss"])
+    assert jobs["faithful"]["settings"] == lowest["settings"]
+    assert record["race"]["verdict"]["swept_tokens"] == {"faithful": 2560, "modern": 2560}
+    assert record["race"]["left"] is False
+
+
+def test_a_race_that_is_called_again_runs_nothing_twice(raced):
+    _, record, folder, words = raced
+    again = [*words[:-4], "--state", folder / "new", "--from", folder / "state"]
+    done = run(*again, "--out", folder / "again.json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((folder / "again.json").read_text())["race"]["jobs"] == record["race"]["jobs"]
+    assert "validation loss" not in done.stderr + done.stdout.partition("race:")[0]
+
+
+def jobs_of(points: list[tuple[int, float, float]]) -> dict:
+    """Jobs where the faithful side has ended with a loss of 3.5 at 1,000 tokens and 100 seconds."""
+    validation = [{"tokens": t, "seconds": s, "loss": loss} for t, s, loss in points]
+    faithful = {"tokens": 1000, "seconds": 100.0, "val_loss": 3.5, "validation": []}
+    modern = {"val_loss": points[-1][2], "validation": validation}
+    return {"faithful": faithful, "modern": modern}
+
+
+@pytest.mark.parametrize(
+    "points,tokens,met",
+    [
+        ([(100, 10.0, 4.0), (150, 15.0, 3.5), (200, 20.0, 3.4)], 0.15, True),
+        ([(100, 20.0, 4.0), (200, 40.0, 3.4)], 0.2, False),  # too slow
+        ([(300, 20.0, 3.4)], 0.3, False),  # too many tokens
+        ([(200, 20.0, 3.6)], None, False),  # never
+    ],
+)
+def test_the_verdict_is_the_first_point_as_low_as_the_faithful_end(points, tokens, met):
+    found = race_module.verdict(jobs_of(points))
+    assert found["tokens"] == tokens
+    assert found["met"] is met
+    assert race_module.verdict({"faithful": {}}) is None
+
+
+def test_a_job_waits_that_does_not_fit_unless_no_call_is_longer(tmp_path):
+    time = CountedTime()
+    words = argparse.Namespace(tiny=True, modern="gpt2-124m", sweep=1, source=None, set=[])
+    words.state = tmp_path / "state"
+    found = race_module.Race(words, tmp_path, gpu.Clock(600, time))
+    side = found.sides[0]
+    assert found.fits("faithful", side, 10**9)  # nothing is known
+    found.jobs["faithful-sweep-0"] = {"seconds": 10.0, "tokens": 100}
+    time.now = 100.0
+    assert found.fits("faithful", side, 4000)  # 400 of 500 seconds
+    assert not found.fits("faithful", side, 5000)
+    time.now = 1.0
+    assert found.fits("faithful", side, 10_000)  # longer than any call
+
+
+def test_a_run_that_is_stopped_in_time_goes_on_in_the_next_call(tmp_path, monkeypatch):
+    """The process is told to stop, saves, and the next call resumes it to the same end."""
+    data = write_shards(tmp_path / "shards", packed=False)
+    words = argparse.Namespace(tiny=True, modern="gpt2-124m", sweep=1, source=None, set=[])
+    words.state = tmp_path / "state"
+    found = race_module.Race(words, data, gpu.Clock(3600))
+    side = found.sides[0]
+    settings = ["train.tokens_per_step=16", "train.lr=1e-3"]
+    reserve = race_module.RESERVE
+
+    def soon(command: list[str], seconds: float) -> int:
+        return race_module.subprocess.call(["timeout", "-s", "TERM", "6", *command], env=env)
+
+    env = gpu.environment()
+    monkeypatch.setattr(race_module, "end_in_time", soon)
+    assert found.train("faithful", side, 10**6, settings) is None
+    assert (words.state / "runs" / "faithful" / "checkpoints").exists()
+    monkeypatch.undo()
+    assert race_module.RESERVE == reserve
+    found.clock = gpu.Clock(race_module.RESERVE + 8)
+    assert found.train("faithful", side, 10**6, settings) is None  # resumed, stopped by the clock
