@@ -14,6 +14,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from buildgpt.core import load_core
 
 PADDED = 50304  # GPT-2's 50,257 ids, widened for the matrix kernels as all peers document it
 STEPS_A_TURN = 3
+# What `gpu.py --options` tries beside what this project does.
+OPTIONS = ("flash", "cudnn", "loss outside", "max-autotune")
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,29 @@ def ours(scale: Scale, compiled: Callable) -> tuple[Any, Any, Callable]:
     return model, optimizer, compiled(model)
 
 
+def option(name: str, scale: Scale, compiled: Callable) -> tuple[Any, Any, Callable]:
+    """This project's, with one choice made otherwise than torch or the model makes it."""
+    import torch
+    from torch.nn import functional as F
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    model, optimizer, call = ours(scale, compiled)
+    if name == "max-autotune" and scale.device == "cuda":
+        call = torch.compile(model, mode="max-autotune-no-cudagraphs")
+    elif name == "loss outside":
+        call = compiled(model)
+        return model, optimizer, lambda x, y: F.cross_entropy(call(x).flatten(0, 1), y.flatten())
+    elif name in ("cudnn", "flash"):
+        kernel = SDPBackend.CUDNN_ATTENTION if name == "cudnn" else SDPBackend.FLASH_ATTENTION
+
+        def chosen(x: Any, y: Any) -> Any:
+            with sdpa_kernel(kernel):
+                return call(x, y)
+
+        return model, optimizer, chosen
+    return model, optimizer, call
+
+
 def transformers(scale: Scale, compiled: Callable) -> tuple[Any, Any, Callable]:
     """transformers' GPT-2 at its best: widened vocabulary, the flash kernel, loss compiled too.
 
@@ -126,9 +152,10 @@ class Contender:
         core = load_core()
         self.runtime = core.runtime.start_runtime(core.config.RuntimeConfig(device=scale.device))
         torch.manual_seed(0)
-        makers = {"ours": ours, "transformers": transformers}
+        makers: dict[str, Callable] = {"ours": ours, "transformers": transformers}
         compiled = torch.compile if self.runtime.compile else lambda call: call
-        make = makers.get(who, lambda *rest: peer(Path(who), *rest))
+        makers |= {f"ours, {name}": partial(option, name) for name in OPTIONS}
+        make = makers.get(who, partial(peer, Path(who)))
         self.model, self.optimizer, self.loss = make(scale, compiled)
         shard = core.data.open_shard(sorted(data.glob("*train*.bin"))[0])
         ids = torch.from_numpy(shard[: scale.tokens_per_step + 1].astype("int64"))

@@ -35,7 +35,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from contenders import FULL, STEPS_A_TURN, TINY, Scale, in_a_line
+from contenders import FULL, OPTIONS, STEPS_A_TURN, TINY, Scale, in_a_line
 from record import commit, hardware, without_paths
 
 from buildgpt.api import find_recipe
@@ -458,6 +458,8 @@ class Session:
         from buildgpt.reproduce.arithmetic import flops_per_token
 
         who = ["ours", "transformers", *map(str, self.words.peer)]
+        if self.words.options:
+            who = ["ours", *(f"ours, {name}" for name in OPTIONS)]
         flops = flops_per_token(load_core().config.ModelConfig(**self.scale.shape))
         until = 1.0 if self.words.only == "throughput" else ALTERNATED
 
@@ -538,10 +540,10 @@ def throughput_lines(result: dict[str, Any]) -> list[str]:
     """The contenders side by side."""
     head = ("tokens/s", "(lowest-highest)", "ours to it", "of peak", "batch", "GB", "loss")
     widths = (10, 21, 18, 8, 6, 7, 7)
-    lines = ["\ntraining" + " " * 7 + "".join(f"{h:>{w}}" for h, w in zip(head, widths))]
+    lines = ["\ntraining" + " " * 13 + "".join(f"{h:>{w}}" for h, w in zip(head, widths))]
     for name, row in result["contenders"].items():
         if "median" not in row:
-            lines.append(f"  {name:13} failed: {row['error']}")
+            lines.append(f"  {name:19} failed: {row['error']}")
             continue
         ratios, share = row["first_to_this"], row["share_of_peak"]
         spread = f"({row['lowest']:,.0f}-{row['highest']:,.0f})"
@@ -555,7 +557,7 @@ def throughput_lines(result: dict[str, Any]) -> list[str]:
             f"{row['memory_gb']:.1f}",
             f"{row['turns'][-1]['loss']:.2f}",
         )
-        lines.append(f"  {name:13}" + "".join(f"{c:>{w}}" for c, w in zip(cells, widths)))
+        lines.append(f"  {name:19}" + "".join(f"{c:>{w}}" for c, w in zip(cells, widths)))
     return lines
 
 
@@ -589,11 +591,15 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=9.0, help="for everything (default: 9)")
     parser.add_argument("--peer", type=Path, action="append", default=[], metavar="FOLDER")
     parser.add_argument("--only", default="", choices=["", *PHASES])
+    parser.add_argument(
+        "--options", action="store_true", help="try kernels and ways to compile, not contenders"
+    )
     parser.add_argument("--out", type=Path, help="the record; results/DATE-gpu.json otherwise")
     parser.add_argument("--commit", default="", help="of a copy without .git")
     parser.add_argument("--tiny", action="store_true", help="rehearse at toy size on the CPU")
     add_race(parser.add_argument_group("the race", "a call does what fits; repeat it"))
     words = parser.parse_args()
+    words.only = words.only or ("throughput" if words.options else "")
     check(parser, words)
     session = Session(words, Clock(60 * words.minutes - (time.monotonic() - began)))
     good = session.race() if words.race else session.run()

@@ -19,6 +19,7 @@ from buildgpt.gpt.generate import (
     generate,
     generate_ids,
     nucleus,
+    pack_for_few,
     pick,
     probabilities,
     stream_text,
@@ -469,6 +470,7 @@ def test_the_decoder_in_bf16_keeps_more_of_few_rows_than_of_many():
     """Few rows are multiplied in fp32 by weights in fp16, where the kernel for that is."""
     model = GPT(ModelConfig(layers=2, heads=2, width=32, context=16, vocab_size=37)).eval()
     decoder = for_decoding(model, torch.bfloat16)
+    pack_for_few(decoder)
     ids = torch.randint(37, (3, 16))
     with torch.inference_mode():
         cache, parts = decoder.new_cache(), ids[:1].split([9, 1, 6], dim=1)
@@ -482,6 +484,7 @@ def test_without_the_kernel_for_few_rows_the_other_takes_them(monkeypatch):
     model = GPT(ModelConfig(layers=1, heads=2, width=32, context=16, vocab_size=37)).eval()
     monkeypatch.setattr(torch.backends.quantized, "engine", "qnnpack")
     decoder = for_decoding(model, torch.bfloat16)
+    pack_for_few(decoder)
     with torch.inference_mode():
         found = decoder(torch.tensor([[1, 2]]))
         assert decoder.head.few is None

@@ -146,7 +146,7 @@ def test_a_failing_peer_is_recorded_and_ends_nothing(rehearsal):
     bad = record["throughput"]["contenders"]["bad"]
     assert bad["error"].startswith("TypeError")
     assert "turns" not in bad
-    assert "bad           failed: TypeError" in done.stdout
+    assert "bad                 failed: TypeError" in done.stdout
 
 
 def test_the_training_run_leaves_its_curve_and_its_validation_loss(rehearsal):
@@ -170,6 +170,16 @@ def test_the_aims_are_computed_and_said(rehearsal):
     assert ratio["met"] is (min(medians) >= 1.1)
     assert "tokens_per_second    wanted 520,000" in done.stdout
     assert "rehearsal at toy size" in done.stdout
+
+
+@pytest.mark.parametrize("name", contenders.OPTIONS)
+def test_an_option_changes_no_loss(name):
+    torch.manual_seed(0)
+    _, _, usual = contenders.ours(contenders.TINY, lambda call: call)
+    torch.manual_seed(0)
+    _, _, other = contenders.option(name, contenders.TINY, lambda call: call)
+    x, y = torch.randint(50257, (2, 2, 16))
+    torch.testing.assert_close(other(x, y), usual(x, y))
 
 
 # Decisions, with workers that only count.
@@ -291,6 +301,7 @@ def test_a_worker_that_is_silent_or_gone_gives_an_error():
 
 def session(data: Path, out: Path) -> gpu.Session:
     words = {"data": data, "out": out, "tiny": True, "only": "", "peer": [], "minutes": 1}
+    words["options"] = False
     return gpu.Session(argparse.Namespace(**words, commit="c0ffee"), gpu.Clock(60))
 
 

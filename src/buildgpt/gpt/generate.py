@@ -94,7 +94,7 @@ class PackedLinear(nn.Module):
     oneDNN's operator, which torch.compile takes, serves any number of rows. For few rows of a
     16-bit model there is FBGEMM's, which reads weights in fp16 as fast as the memory gives them:
     twice as fast (docs/log.md). Neither is public, so `for_decoding` looks for the first and
-    `pack_for_few` for the second.
+    `add_few` for the second.
     """
 
     few: Any = None
@@ -107,10 +107,10 @@ class PackedLinear(nn.Module):
         self.bias = None if bias is None else bias.detach().to(dtype)
         self.packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach().to(dtype), 1)
 
-    def pack_for_few(self) -> None:
-        """Add the form for few rows, unless products are to be in fp32. GPT-2 124M: 1.2 s."""
-        engines = ("fbgemm", "x86")
-        if self.dtype != torch.float32 and torch.backends.quantized.engine in engines:
+    def add_few(self) -> None:
+        """Add the form for few rows, once, unless products are to be in fp32."""
+        here = torch.backends.quantized.engine in ("fbgemm", "x86")
+        if self.few is None and here and self.dtype != torch.float32:
             self.few = torch.ops.quantized.linear_prepack_fp16(*self.source)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -137,16 +137,6 @@ class Decoder(GPT):
         shared = {id(parameter): parameter for parameter in model.parameters()}
         self.blocks = pack(copy.deepcopy(model.blocks, shared), dtype)
         self.head = PackedLinear(model.token_embedding.weight, None, dtype)
-        self.ready_for_few = False
-
-    def hidden(self, ids: Tensor, cache: list[Cache] | None = None) -> Tensor:
-        """As a GPT's. What only few rows need is made when the first few come, by all cores."""
-        if ids.numel() <= FEW_ROWS and not self.ready_for_few:
-            self.ready_for_few = True
-            layers = [self.head, *(m for m in self.blocks.modules() if isinstance(m, PackedLinear))]
-            with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-                list(pool.map(PackedLinear.pack_for_few, layers))
-        return super().hidden(ids, cache)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(B, T, C) -> (B, T, V)"""
@@ -161,6 +151,13 @@ def pack(module: nn.Module, dtype: torch.dtype) -> Any:
         else:
             pack(child, dtype)
     return module
+
+
+def pack_for_few(model: nn.Module) -> None:
+    """Have every packed layer of a model ready for few rows; GPT-2 124M takes a core 1.2 s."""
+    layers = [module for module in model.modules() if isinstance(module, PackedLinear)]
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        list(pool.map(PackedLinear.add_few, reversed(layers)))  # the head, the largest, first
 
 
 def for_decoding(model: GPT, dtype: torch.dtype = torch.float32) -> GPT:
@@ -188,6 +185,8 @@ def generate(model: GPT, prompt: list[int], sampling: Sampling) -> Iterator[Tens
     every position shifts with each token: then the last T tokens are computed anew.
     """
     device = model.token_embedding.weight.device
+    if sampling.samples <= FEW_ROWS:
+        pack_for_few(model)
     generator = torch.Generator().manual_seed(sampling.seed)
     context = model.config.context
     ids = torch.tensor(prompt, dtype=torch.int64).expand(sampling.samples, -1)[:, -context:]
