@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cpu import hugging_face_model, peer_model
+from cpu import generate_ours, generate_transformers, hugging_face_model, peer_model
 
 from buildgpt.core import load_core
 
@@ -41,6 +41,7 @@ class Scale:
     most_rounds: int
     reserve: float  # seconds for saving, validation and a sample after the training run's steps
     settings: tuple[str, ...]  # of the training run
+    decoded: int  # new tokens after a prompt of four
 
 
 FULL = Scale(
@@ -59,6 +60,7 @@ FULL = Scale(
     reserve=35.0,
     # A smaller step than the recipe's half million tokens: a few minutes hold too few of those.
     settings=("train.tokens_per_step=131072", "train.warmup_steps=100", "train.steps=100000"),
+    decoded=256,
 )
 TINY = Scale(
     device="cpu",
@@ -73,6 +75,7 @@ TINY = Scale(
         *("model.layers=1", "model.heads=2", "model.width=16", "model.context=16"),
         *("train.tokens_per_step=128", "train.warmup_steps=2", "train.steps=20"),
     ),
+    decoded=4,
 )
 
 
@@ -254,6 +257,16 @@ def peaks(scale: Scale) -> dict[str, Any]:
     return {"products": products, "matmul_tflops": best, "copy_gb_per_second": copied / 1e9}
 
 
+def decoding(scale: Scale) -> dict[str, Any]:
+    """Tokens a second of one sample, in bf16, by this project and by transformers' default."""
+    makers = {"ours": generate_ours, "transformers": generate_transformers}
+    rates = {}
+    for who, make in makers.items():
+        call = make("bfloat16", 4, scale.decoded, 1, scale.shape, scale.device)
+        rates[who] = scale.decoded / seconds_of(call, scale.device, times=1, groups=3)
+    return {"tokens_per_second": rates, "ratio": rates["ours"] / rates["transformers"]}
+
+
 def seconds_of(call: Callable, device: str, times: int = 10, groups: int = 5) -> float:
     """The median over groups of calls of the seconds that one takes, once warm."""
     import torch
@@ -273,8 +286,9 @@ def seconds_of(call: Callable, device: str, times: int = 10, groups: int = 5) ->
 def work(order: dict[str, Any]) -> None:
     """A worker's life: get ready and say so, then take a turn for every line that comes in."""
     scale = TINY if order["tiny"] else FULL
-    if order["who"] == "peak":
-        say(attempt(lambda: peaks(scale)))
+    alone = {"peak": peaks, "decoding": decoding}
+    if order["who"] in alone:
+        say(attempt(lambda: alone[order["who"]](scale)))
         return
     contenders: list[Contender] = []
 

@@ -2,9 +2,9 @@
 
     PYTHONPATH=src python benchmarks/gpu.py --data FOLDER --minutes 9 --peer ../build-nanogpt
 
-Four phases, all within --minutes: the peaks of the GPU; the training speed of GPT-2 124M at
-T = 1024, contenders in turn; what `plan` says of its memory; and a training run on the folder's
-shards with the time that is left. Each contender lives in a process of its own for every
+Five phases, all within --minutes: the peaks of the GPU; the training speed of GPT-2 124M at
+T = 1024, contenders in turn; what `plan` says of its memory; decoding; and a training run on the
+folder's shards with the time that is left. Each contender lives in a process of its own for every
 micro-batch it is tried with, so that all of them compile at once; on the GPU they are one at a
 time, from their first kernel on. After each turn a contender gives the GPU's memory back, all but
 weights and moments, so that they can stay side by side.
@@ -42,10 +42,10 @@ from buildgpt.api import find_recipe
 from buildgpt.core import load_core
 
 HERE = Path(__file__).resolve().parent
-PHASES = ("peak", "throughput", "memory", "training")
+PHASES = ("peak", "throughput", "memory", "decoding", "training")
 # The shares of the time at whose end contenders have to be ready, and the alternation over.
 READY, ALTERNATED = 0.4, 0.62
-AIMS = {"tokens_per_second": 520_000, "ratio_to_best_peer": 1.1}
+AIMS = {"tokens_per_second": 520_000, "ratio_to_best_peer": 1.1, "decoding_ratio": 10}
 NEAR = 0.1  # how far plan's estimate may be from the measured memory
 
 
@@ -305,6 +305,7 @@ def aims(record: dict[str, Any]) -> list[dict[str, Any]]:
     found = {
         "tokens_per_second": rows.get("ours", {}).get("median"),
         "ratio_to_best_peer": min(measured, default=None),
+        "decoding_ratio": record.get("decoding", {}).get("ratio"),
     }
     device = record["hardware"].get("gpu", {}).get("name", "no GPU")
     return [
@@ -447,9 +448,17 @@ class Session:
 
     def peak(self) -> dict[str, Any]:
         """Phase 1."""
-        worker = self.start("peak")
+        return self.alone("peak", self.clock.left(0.2))
+
+    def decoding(self) -> dict[str, Any]:
+        """Phase 4."""
+        return self.alone("decoding", min(120.0, self.clock.left()))
+
+    def alone(self, what: str, seconds: float) -> dict[str, Any]:
+        """What a process of its own finds within so many seconds."""
+        worker = self.start(what)
         try:
-            return worker.answer(self.clock.left(0.2))
+            return worker.answer(seconds)
         finally:
             worker.close()
 
@@ -485,7 +494,7 @@ class Session:
         return memory_check(self.record, self.scale)
 
     def training(self) -> dict[str, Any]:
-        """Phase 4, with the micro-batch that was the fastest."""
+        """Phase 5, with the micro-batch that was the fastest."""
         rows = self.record.get("throughput", {}).get("contenders", {})
         micro_batch = rows.get("ours", {}).get("micro_batch", self.scale.micro_batches[0])
         return train(self.data, micro_batch, self.scale, self.clock)
@@ -514,7 +523,7 @@ def table(record: dict[str, Any]) -> str:
     lines = [f"\n{gpu.get('name', 'no GPU')}, torch {record['hardware']['torch']}"]
     if record["tiny"]:
         lines.append("A rehearsal at toy size on the CPU: its figures say nothing.")
-    parts = (peak_lines, throughput_lines, memory_lines, training_lines)
+    parts = (peak_lines, throughput_lines, memory_lines, decoding_lines, training_lines)
     for phase, words in zip(PHASES, parts):
         found = record.get(phase)
         if found:
@@ -569,6 +578,12 @@ def memory_lines(memory: dict[str, Any]) -> list[str]:
         lines.append(f"  micro-batch {size:>3}: {sizes}, {row['ratio']:.2f}")
     met = {True: "met", False: "NOT met", None: "unknown"}[memory["met"]]
     return [*lines, f"  {memory['wanted']}: {met}"]
+
+
+def decoding_lines(decoding: dict[str, Any]) -> list[str]:
+    """Both sides' decoding."""
+    rates = [f"{who} {rate:,.0f}" for who, rate in decoding["tokens_per_second"].items()]
+    return ["\ndecoding, one sample, tokens/s: " + f"{', '.join(rates)}; {decoding['ratio']:.1f}"]
 
 
 def training_lines(training: dict[str, Any]) -> list[str]:

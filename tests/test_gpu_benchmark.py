@@ -161,7 +161,9 @@ def test_the_training_run_leaves_its_curve_and_its_validation_loss(rehearsal):
 
 def test_the_aims_are_computed_and_said(rehearsal):
     done, record = rehearsal
-    rows, (speed, ratio) = record["throughput"]["contenders"], record["aims"]
+    rows, (speed, ratio, decoding) = record["throughput"]["contenders"], record["aims"]
+    rates = record["decoding"]["tokens_per_second"]
+    assert decoding["found"] == rates["ours"] / rates["transformers"]
     assert (speed["wanted"], ratio["wanted"]) == (520_000, 1.1)
     assert speed["found"] == rows["ours"]["median"]
     assert speed["met"] is False
@@ -317,7 +319,7 @@ def test_a_phase_that_fails_is_recorded_and_the_others_go_on(tmp_path, monkeypat
     assert record["throughput"] == {"error": "RuntimeError: no matter"}
     assert list(record["phases"]) == list(gpu.PHASES)
     assert record["commit"] == "c0ffee"
-    assert [aim["met"] for aim in record["aims"]] == [None, None]
+    assert [aim["met"] for aim in record["aims"]] == [None, None, None]
     assert "throughput failed: RuntimeError: no matter" in gpu.table(record)
 
 

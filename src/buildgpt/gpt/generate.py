@@ -143,6 +143,69 @@ class Decoder(GPT):
         return self.head(hidden)[..., : self.config.vocab_size]
 
 
+class StepDecoder(GPT):
+    """A copy of a GPT's weights for a GPU, where starting kernels takes longer than they run.
+
+    After the prompt, a step of one token a sample has the same shapes at every position, so it is
+    recorded once for each cache, as a CUDA graph, and then replayed without Python.
+    """
+
+    def __init__(self, model: GPT, dtype: torch.dtype) -> None:
+        super().__init__(model.config)
+        self.load_state_dict(model.state_dict())
+        self.to(model.token_embedding.weight.device, dtype)
+        self.recorded: Any = None  # the cache for which the rest is
+        self.graph: Any = None
+
+    def hidden(self, ids: Tensor, cache: list[Cache] | None = None) -> Tensor:
+        """As a GPT's."""
+        if not cache or cache[0].length == 0 or ids.size(1) > 1:
+            return super().hidden(ids, cache)
+        if self.recorded is not cache:
+            self.record(ids, cache)
+        self.ids.copy_(ids)
+        self.position.fill_(cache[0].length)
+        for part in cache:
+            part.length += 1
+        if self.graph is None:
+            return self.step()
+        self.graph.replay()
+        return self.found
+
+    def record(self, ids: Tensor, cache: list[Cache]) -> None:
+        """Fix where a step reads and writes; on a GPU, record it."""
+        self.recorded, self.graph = cache, None
+        self.ids, self.position = ids.clone(), ids.new_full((1,), cache[0].length)
+        for part in cache:  # what is not seen yet counts nothing, but must be numbers
+            part.keys[:, :, part.length :] = part.values[:, :, part.length :] = 0
+        if ids.is_cuda:
+            self.step()  # libraries prepare themselves at the first call, which no graph may hold
+            torch.cuda.synchronize()
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):
+                self.found = self.step()
+            self.graph = graph
+
+    def step(self) -> Tensor:
+        """`ids` (B, 1) at `position` -> (B, 1, C); all shapes are fixed."""
+        x = self.token_embedding(self.ids) + self.position_embedding(self.position)
+        seen = torch.arange(self.config.context, device=x.device) <= self.position
+        block: Any
+        for block, part in zip(self.blocks, self.recorded):
+            x = x + self.attend(block.attention, block.attention_norm(x), part, seen)
+            x = x + block.mlp(block.mlp_norm(x))
+        return self.norm(x)
+
+    def attend(self, layer: Any, x: Tensor, part: Cache, seen: Tensor) -> Tensor:
+        """A layer's attention of one token (B, 1, C) to those that are seen, of all that may be."""
+        heads = (y.unflatten(2, (layer.heads, -1)) for y in layer.qkv(x).chunk(3, dim=2))
+        q, k, v = (y.transpose(1, 2) for y in heads)  # (B, H, 1, D)
+        part.keys.index_copy_(2, self.position, k)
+        part.values.index_copy_(2, self.position, v)
+        y = nn.functional.scaled_dot_product_attention(q, part.keys, part.values, seen[None])
+        return layer.out(y.transpose(1, 2).flatten(2))
+
+
 def pack(module: nn.Module, dtype: torch.dtype) -> Any:
     """Replace every linear layer in a module by a packed one."""
     for name, child in module.named_children():
@@ -163,8 +226,11 @@ def pack_for_few(model: nn.Module) -> None:
 def for_decoding(model: GPT, dtype: torch.dtype = torch.float32) -> GPT:
     """The form of the model that decodes fastest where it lies.
 
-    On a CPU with the operator that is a Decoder with products in `dtype`, else the model itself.
+    On a CPU with the operator that is a Decoder with products in `dtype`, on a GPU a StepDecoder
+    in it, else the model itself.
     """
+    if model.token_embedding.weight.is_cuda and type(model) is GPT:
+        return StepDecoder(model, dtype).eval()
     operators = ("_reorder_linear_weight", "_linear_pointwise")
     on_cpu = model.token_embedding.weight.device.type == "cpu"
     if on_cpu and all(hasattr(torch.ops.mkldnn, name) for name in operators):
