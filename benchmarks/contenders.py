@@ -14,15 +14,18 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cpu import hugging_face_model, peer_model
+from cpu import generate_ours, generate_transformers, hugging_face_model, peer_model
 
 from buildgpt.core import load_core
 
 PADDED = 50304  # GPT-2's 50,257 ids, widened for the matrix kernels as all peers document it
 STEPS_A_TURN = 3
+# What `gpu.py --options` tries beside what this project does.
+OPTIONS = ("flash", "cudnn", "loss outside", "max-autotune")
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,7 @@ class Scale:
     most_rounds: int
     reserve: float  # seconds for saving, validation and a sample after the training run's steps
     settings: tuple[str, ...]  # of the training run
+    decoded: int  # new tokens after a prompt of four
 
 
 FULL = Scale(
@@ -56,6 +60,7 @@ FULL = Scale(
     reserve=35.0,
     # A smaller step than the recipe's half million tokens: a few minutes hold too few of those.
     settings=("train.tokens_per_step=131072", "train.warmup_steps=100", "train.steps=100000"),
+    decoded=256,
 )
 TINY = Scale(
     device="cpu",
@@ -70,6 +75,7 @@ TINY = Scale(
         *("model.layers=1", "model.heads=2", "model.width=16", "model.context=16"),
         *("train.tokens_per_step=128", "train.warmup_steps=2", "train.steps=20"),
     ),
+    decoded=4,
 )
 
 
@@ -83,6 +89,29 @@ def ours(scale: Scale, compiled: Callable) -> tuple[Any, Any, Callable]:
     model = core.model.GPT(core.config.ModelConfig(**scale.shape)).to(scale.device)
     optimizer = core.optim.build_optimizer(model, core.config.TrainConfig())
     return model, optimizer, compiled(model)
+
+
+def option(name: str, scale: Scale, compiled: Callable) -> tuple[Any, Any, Callable]:
+    """This project's, with one choice made otherwise than torch or the model makes it."""
+    import torch
+    from torch.nn import functional as F
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    model, optimizer, call = ours(scale, compiled)
+    if name == "max-autotune" and scale.device == "cuda":
+        call = torch.compile(model, mode="max-autotune-no-cudagraphs")
+    elif name == "loss outside":
+        call = compiled(model)
+        return model, optimizer, lambda x, y: F.cross_entropy(call(x).flatten(0, 1), y.flatten())
+    elif name in ("cudnn", "flash"):
+        kernel = SDPBackend.CUDNN_ATTENTION if name == "cudnn" else SDPBackend.FLASH_ATTENTION
+
+        def chosen(x: Any, y: Any) -> Any:
+            with sdpa_kernel(kernel):
+                return call(x, y)
+
+        return model, optimizer, chosen
+    return model, optimizer, call
 
 
 def transformers(scale: Scale, compiled: Callable) -> tuple[Any, Any, Callable]:
@@ -126,9 +155,10 @@ class Contender:
         core = load_core()
         self.runtime = core.runtime.start_runtime(core.config.RuntimeConfig(device=scale.device))
         torch.manual_seed(0)
-        makers = {"ours": ours, "transformers": transformers}
+        makers: dict[str, Callable] = {"ours": ours, "transformers": transformers}
         compiled = torch.compile if self.runtime.compile else lambda call: call
-        make = makers.get(who, lambda *rest: peer(Path(who), *rest))
+        makers |= {f"ours, {name}": partial(option, name) for name in OPTIONS}
+        make = makers.get(who, partial(peer, Path(who)))
         self.model, self.optimizer, self.loss = make(scale, compiled)
         shard = core.data.open_shard(sorted(data.glob("*train*.bin"))[0])
         ids = torch.from_numpy(shard[: scale.tokens_per_step + 1].astype("int64"))
@@ -227,6 +257,16 @@ def peaks(scale: Scale) -> dict[str, Any]:
     return {"products": products, "matmul_tflops": best, "copy_gb_per_second": copied / 1e9}
 
 
+def decoding(scale: Scale) -> dict[str, Any]:
+    """Tokens a second of one sample, in bf16, by this project and by transformers' default."""
+    makers = {"ours": generate_ours, "transformers": generate_transformers}
+    rates = {}
+    for who, make in makers.items():
+        call = make("bfloat16", 4, scale.decoded, 1, scale.shape, scale.device)
+        rates[who] = scale.decoded / seconds_of(call, scale.device, times=1, groups=3)
+    return {"tokens_per_second": rates, "ratio": rates["ours"] / rates["transformers"]}
+
+
 def seconds_of(call: Callable, device: str, times: int = 10, groups: int = 5) -> float:
     """The median over groups of calls of the seconds that one takes, once warm."""
     import torch
@@ -246,8 +286,9 @@ def seconds_of(call: Callable, device: str, times: int = 10, groups: int = 5) ->
 def work(order: dict[str, Any]) -> None:
     """A worker's life: get ready and say so, then take a turn for every line that comes in."""
     scale = TINY if order["tiny"] else FULL
-    if order["who"] == "peak":
-        say(attempt(lambda: peaks(scale)))
+    alone = {"peak": peaks, "decoding": decoding}
+    if order["who"] in alone:
+        say(attempt(lambda: alone[order["who"]](scale)))
         return
     contenders: list[Contender] = []
 

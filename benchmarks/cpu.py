@@ -149,26 +149,40 @@ def hugging_face_model(shape: dict[str, int]) -> Any:
     return GPT2LMHeadModel(config)
 
 
-def generate_ours(dtype: str, prompt: int, tokens: int, samples: int) -> Any:
+def generate_ours(
+    dtype: str,
+    prompt: int,
+    tokens: int,
+    samples: int,
+    shape: dict[str, int] = DECODING,
+    device: str = "cpu",
+) -> Any:
     """This project's generate with its cache, greedy."""
     import torch
 
     from buildgpt.core import load_core
 
     core = load_core()
-    model = core.model.GPT(core.config.ModelConfig(**DECODING)).eval()
+    model = core.model.GPT(core.config.ModelConfig(**shape)).eval().to(device)
     model = core.generate.for_decoding(model, getattr(torch, dtype))
     sampling = core.generate.Sampling(max_tokens=tokens, temperature=0, samples=samples)
     ids = list(range(1, prompt + 1))
     return lambda: list(core.generate.generate(model, ids, sampling))
 
 
-def generate_transformers(dtype: str, prompt: int, tokens: int, samples: int) -> Any:
+def generate_transformers(
+    dtype: str,
+    prompt: int,
+    tokens: int,
+    samples: int,
+    shape: dict[str, int] = DECODING,
+    device: str = "cpu",
+) -> Any:
     """transformers' generate with its default cache, greedy."""
     import torch
 
-    model = hugging_face_model(DECODING).eval().to(getattr(torch, dtype))
-    ids = torch.arange(1, prompt + 1).expand(samples, -1)
+    model = hugging_face_model(shape).eval().to(device, getattr(torch, dtype))
+    ids = torch.arange(1, prompt + 1, device=device).expand(samples, -1)
     wishes = {"max_new_tokens": tokens, "min_new_tokens": tokens}
     wishes |= {"do_sample": False, "pad_token_id": 0}
     return lambda: model.generate(ids, attention_mask=torch.ones_like(ids), **wishes)

@@ -2,9 +2,9 @@
 
     PYTHONPATH=src python benchmarks/gpu.py --data FOLDER --minutes 9 --peer ../build-nanogpt
 
-Four phases, all within --minutes: the peaks of the GPU; the training speed of GPT-2 124M at
-T = 1024, contenders in turn; what `plan` says of its memory; and a training run on the folder's
-shards with the time that is left. Each contender lives in a process of its own for every
+Five phases, all within --minutes: the peaks of the GPU; the training speed of GPT-2 124M at
+T = 1024, contenders in turn; what `plan` says of its memory; decoding; and a training run on the
+folder's shards with the time that is left. Each contender lives in a process of its own for every
 micro-batch it is tried with, so that all of them compile at once; on the GPU they are one at a
 time, from their first kernel on. After each turn a contender gives the GPU's memory back, all but
 weights and moments, so that they can stay side by side.
@@ -35,17 +35,17 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from contenders import FULL, STEPS_A_TURN, TINY, Scale, in_a_line
+from contenders import FULL, OPTIONS, STEPS_A_TURN, TINY, Scale, in_a_line
 from record import commit, hardware, without_paths
 
 from buildgpt.api import find_recipe
 from buildgpt.core import load_core
 
 HERE = Path(__file__).resolve().parent
-PHASES = ("peak", "throughput", "memory", "training")
+PHASES = ("peak", "throughput", "memory", "decoding", "training")
 # The shares of the time at whose end contenders have to be ready, and the alternation over.
 READY, ALTERNATED = 0.4, 0.62
-AIMS = {"tokens_per_second": 520_000, "ratio_to_best_peer": 1.1}
+AIMS = {"tokens_per_second": 520_000, "ratio_to_best_peer": 1.1, "decoding_ratio": 10}
 NEAR = 0.1  # how far plan's estimate may be from the measured memory
 
 
@@ -305,6 +305,7 @@ def aims(record: dict[str, Any]) -> list[dict[str, Any]]:
     found = {
         "tokens_per_second": rows.get("ours", {}).get("median"),
         "ratio_to_best_peer": min(measured, default=None),
+        "decoding_ratio": record.get("decoding", {}).get("ratio"),
     }
     device = record["hardware"].get("gpu", {}).get("name", "no GPU")
     return [
@@ -447,9 +448,17 @@ class Session:
 
     def peak(self) -> dict[str, Any]:
         """Phase 1."""
-        worker = self.start("peak")
+        return self.alone("peak", self.clock.left(0.2))
+
+    def decoding(self) -> dict[str, Any]:
+        """Phase 4."""
+        return self.alone("decoding", min(120.0, self.clock.left()))
+
+    def alone(self, what: str, seconds: float) -> dict[str, Any]:
+        """What a process of its own finds within so many seconds."""
+        worker = self.start(what)
         try:
-            return worker.answer(self.clock.left(0.2))
+            return worker.answer(seconds)
         finally:
             worker.close()
 
@@ -458,6 +467,8 @@ class Session:
         from buildgpt.reproduce.arithmetic import flops_per_token
 
         who = ["ours", "transformers", *map(str, self.words.peer)]
+        if self.words.options:
+            who = ["ours", *(f"ours, {name}" for name in OPTIONS)]
         flops = flops_per_token(load_core().config.ModelConfig(**self.scale.shape))
         until = 1.0 if self.words.only == "throughput" else ALTERNATED
 
@@ -483,7 +494,7 @@ class Session:
         return memory_check(self.record, self.scale)
 
     def training(self) -> dict[str, Any]:
-        """Phase 4, with the micro-batch that was the fastest."""
+        """Phase 5, with the micro-batch that was the fastest."""
         rows = self.record.get("throughput", {}).get("contenders", {})
         micro_batch = rows.get("ours", {}).get("micro_batch", self.scale.micro_batches[0])
         return train(self.data, micro_batch, self.scale, self.clock)
@@ -512,7 +523,7 @@ def table(record: dict[str, Any]) -> str:
     lines = [f"\n{gpu.get('name', 'no GPU')}, torch {record['hardware']['torch']}"]
     if record["tiny"]:
         lines.append("A rehearsal at toy size on the CPU: its figures say nothing.")
-    parts = (peak_lines, throughput_lines, memory_lines, training_lines)
+    parts = (peak_lines, throughput_lines, memory_lines, decoding_lines, training_lines)
     for phase, words in zip(PHASES, parts):
         found = record.get(phase)
         if found:
@@ -538,10 +549,10 @@ def throughput_lines(result: dict[str, Any]) -> list[str]:
     """The contenders side by side."""
     head = ("tokens/s", "(lowest-highest)", "ours to it", "of peak", "batch", "GB", "loss")
     widths = (10, 21, 18, 8, 6, 7, 7)
-    lines = ["\ntraining" + " " * 7 + "".join(f"{h:>{w}}" for h, w in zip(head, widths))]
+    lines = ["\ntraining" + " " * 13 + "".join(f"{h:>{w}}" for h, w in zip(head, widths))]
     for name, row in result["contenders"].items():
         if "median" not in row:
-            lines.append(f"  {name:13} failed: {row['error']}")
+            lines.append(f"  {name:19} failed: {row['error']}")
             continue
         ratios, share = row["first_to_this"], row["share_of_peak"]
         spread = f"({row['lowest']:,.0f}-{row['highest']:,.0f})"
@@ -555,7 +566,7 @@ def throughput_lines(result: dict[str, Any]) -> list[str]:
             f"{row['memory_gb']:.1f}",
             f"{row['turns'][-1]['loss']:.2f}",
         )
-        lines.append(f"  {name:13}" + "".join(f"{c:>{w}}" for c, w in zip(cells, widths)))
+        lines.append(f"  {name:19}" + "".join(f"{c:>{w}}" for c, w in zip(cells, widths)))
     return lines
 
 
@@ -567,6 +578,12 @@ def memory_lines(memory: dict[str, Any]) -> list[str]:
         lines.append(f"  micro-batch {size:>3}: {sizes}, {row['ratio']:.2f}")
     met = {True: "met", False: "NOT met", None: "unknown"}[memory["met"]]
     return [*lines, f"  {memory['wanted']}: {met}"]
+
+
+def decoding_lines(decoding: dict[str, Any]) -> list[str]:
+    """Both sides' decoding."""
+    rates = [f"{who} {rate:,.0f}" for who, rate in decoding["tokens_per_second"].items()]
+    return ["\ndecoding, one sample, tokens/s: " + f"{', '.join(rates)}; {decoding['ratio']:.1f}"]
 
 
 def training_lines(training: dict[str, Any]) -> list[str]:
@@ -589,11 +606,15 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=9.0, help="for everything (default: 9)")
     parser.add_argument("--peer", type=Path, action="append", default=[], metavar="FOLDER")
     parser.add_argument("--only", default="", choices=["", *PHASES])
+    parser.add_argument(
+        "--options", action="store_true", help="try kernels and ways to compile, not contenders"
+    )
     parser.add_argument("--out", type=Path, help="the record; results/DATE-gpu.json otherwise")
     parser.add_argument("--commit", default="", help="of a copy without .git")
     parser.add_argument("--tiny", action="store_true", help="rehearse at toy size on the CPU")
     add_race(parser.add_argument_group("the race", "a call does what fits; repeat it"))
     words = parser.parse_args()
+    words.only = words.only or ("throughput" if words.options else "")
     check(parser, words)
     session = Session(words, Clock(60 * words.minutes - (time.monotonic() - began)))
     good = session.race() if words.race else session.run()

@@ -14,7 +14,7 @@ import torch.distributed as dist
 
 from buildgpt.gpt import runlog, train
 from buildgpt.gpt.config import ModelConfig, RuntimeConfig
-from buildgpt.gpt.generate import Sampling, generate
+from buildgpt.gpt.generate import Sampling, for_decoding, generate
 from buildgpt.gpt.model import GPT
 from buildgpt.gpt.runtime import compiler_missing, start_runtime
 
@@ -121,6 +121,25 @@ def test_greedy_decoding_gives_the_cpus_ids():
     on_cpu = [int(token) for token in generate(model, [1, 2, 3], sampling)]
     on_gpu = [int(token) for token in generate(model.to(DEVICE), [1, 2, 3], sampling)]
     assert on_gpu == on_cpu
+
+
+@pytest.mark.parametrize("samples", [1, 3])
+def test_recorded_steps_decode_as_the_model_does(samples):
+    """The CUDA graph, also for a second prompt and beyond the context."""
+    torch.manual_seed(0)
+    config = ModelConfig(layers=2, heads=2, width=32, context=16, vocab_size=50)
+    model = GPT(config).cuda().eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    decoder = for_decoding(model)
+    assert type(decoder) is not GPT
+    sampling = Sampling(max_tokens=24, temperature=0, samples=samples)
+    for prompt in ([1, 2, 3], [4]):
+        plain, recorded = (
+            torch.stack(list(generate(m, prompt, sampling))) for m in (model, decoder)
+        )
+        assert torch.equal(plain, recorded)
+    assert decoder.graph is not None
 
 
 @pytest.mark.skipif(not dist.is_nccl_available(), reason="this torch has no NCCL")

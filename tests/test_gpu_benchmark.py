@@ -146,7 +146,7 @@ def test_a_failing_peer_is_recorded_and_ends_nothing(rehearsal):
     bad = record["throughput"]["contenders"]["bad"]
     assert bad["error"].startswith("TypeError")
     assert "turns" not in bad
-    assert "bad           failed: TypeError" in done.stdout
+    assert "bad                 failed: TypeError" in done.stdout
 
 
 def test_the_training_run_leaves_its_curve_and_its_validation_loss(rehearsal):
@@ -161,7 +161,9 @@ def test_the_training_run_leaves_its_curve_and_its_validation_loss(rehearsal):
 
 def test_the_aims_are_computed_and_said(rehearsal):
     done, record = rehearsal
-    rows, (speed, ratio) = record["throughput"]["contenders"], record["aims"]
+    rows, (speed, ratio, decoding) = record["throughput"]["contenders"], record["aims"]
+    rates = record["decoding"]["tokens_per_second"]
+    assert decoding["found"] == rates["ours"] / rates["transformers"]
     assert (speed["wanted"], ratio["wanted"]) == (520_000, 1.1)
     assert speed["found"] == rows["ours"]["median"]
     assert speed["met"] is False
@@ -170,6 +172,16 @@ def test_the_aims_are_computed_and_said(rehearsal):
     assert ratio["met"] is (min(medians) >= 1.1)
     assert "tokens_per_second    wanted 520,000" in done.stdout
     assert "rehearsal at toy size" in done.stdout
+
+
+@pytest.mark.parametrize("name", contenders.OPTIONS)
+def test_an_option_changes_no_loss(name):
+    torch.manual_seed(0)
+    _, _, usual = contenders.ours(contenders.TINY, lambda call: call)
+    torch.manual_seed(0)
+    _, _, other = contenders.option(name, contenders.TINY, lambda call: call)
+    x, y = torch.randint(50257, (2, 2, 16))
+    torch.testing.assert_close(other(x, y), usual(x, y))
 
 
 # Decisions, with workers that only count.
@@ -291,6 +303,7 @@ def test_a_worker_that_is_silent_or_gone_gives_an_error():
 
 def session(data: Path, out: Path) -> gpu.Session:
     words = {"data": data, "out": out, "tiny": True, "only": "", "peer": [], "minutes": 1}
+    words["options"] = False
     return gpu.Session(argparse.Namespace(**words, commit="c0ffee"), gpu.Clock(60))
 
 
@@ -306,7 +319,7 @@ def test_a_phase_that_fails_is_recorded_and_the_others_go_on(tmp_path, monkeypat
     assert record["throughput"] == {"error": "RuntimeError: no matter"}
     assert list(record["phases"]) == list(gpu.PHASES)
     assert record["commit"] == "c0ffee"
-    assert [aim["met"] for aim in record["aims"]] == [None, None]
+    assert [aim["met"] for aim in record["aims"]] == [None, None, None]
     assert "throughput failed: RuntimeError: no matter" in gpu.table(record)
 
 

@@ -92,10 +92,10 @@ class Loaded:
         path = Path(file or self.recipe.data.hellaswag)
         if not file and not path.exists():
             path = download.provide_hellaswag(core)
-        items = core.hellaswag.read_hellaswag(path, limit)
-        return core.hellaswag.hellaswag(
-            self.decoder, self.tokenizer, items, self.runtime(), progress
-        )
+        items, runtime = core.hellaswag.read_hellaswag(path, limit), self.runtime()
+        # On a GPU the decoder is for single tokens.
+        model = self.decoder if runtime.device.type == "cpu" else self.model
+        return core.hellaswag.hellaswag(model, self.tokenizer, items, runtime, progress)
 
 
 def load(

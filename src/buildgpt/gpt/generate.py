@@ -95,7 +95,7 @@ class PackedLinear(nn.Module):
     oneDNN's operator, which torch.compile takes, serves any number of rows. For few rows of a
     16-bit model there is FBGEMM's, which reads weights in fp16 as fast as the memory gives them:
     twice as fast (docs/log.md). Neither is public, so `for_decoding` looks for the first and
-    `pack_for_few` for the second.
+    `add_few` for the second.
     """
 
     few: Any = None
@@ -108,10 +108,10 @@ class PackedLinear(nn.Module):
         self.bias = None if bias is None else bias.detach().to(dtype)
         self.packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach().to(dtype), 1)
 
-    def pack_for_few(self) -> None:
-        """Add the form for few rows, unless products are to be in fp32. GPT-2 124M: 1.2 s."""
-        engines = ("fbgemm", "x86")
-        if self.dtype != torch.float32 and torch.backends.quantized.engine in engines:
+    def add_few(self) -> None:
+        """Add the form for few rows, once, unless products are to be in fp32."""
+        here = torch.backends.quantized.engine in ("fbgemm", "x86")
+        if self.few is None and here and self.dtype != torch.float32:
             self.few = torch.ops.quantized.linear_prepack_fp16(*self.source)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -136,16 +136,6 @@ class Decoder(GPT):
         self.position_embedding = model.position_embedding
         self.blocks = pack(share(model.blocks), dtype)
         self.head = PackedLinear(model.token_embedding.weight, None, dtype)
-        self.ready_for_few = False
-
-    def hidden(self, ids: Tensor, cache: list[Cache] | None = None) -> Tensor:
-        """As a GPT's. What only few rows need is made when the first few come, by all cores."""
-        if ids.numel() <= FEW_ROWS and not self.ready_for_few:
-            self.ready_for_few = True
-            layers = [self.head, *(m for m in self.blocks.modules() if isinstance(m, PackedLinear))]
-            with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-                list(pool.map(PackedLinear.pack_for_few, layers))
-        return super().hidden(ids, cache)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(B, T, C) -> (B, T, V)"""
@@ -158,6 +148,69 @@ def share(module: nn.Module) -> nn.Module:
     return copy.deepcopy(module, {id(parameter): parameter for parameter in module.parameters()})
 
 
+class StepDecoder(GPT):
+    """A copy of a GPT's weights for a GPU, where starting kernels takes longer than they run.
+
+    After the prompt, a step of one token a sample has the same shapes at every position, so it is
+    recorded once for each cache, as a CUDA graph, and then replayed without Python.
+    """
+
+    def __init__(self, model: GPT, dtype: torch.dtype) -> None:
+        super().__init__(model.config)
+        self.load_state_dict(model.state_dict())
+        self.to(model.token_embedding.weight.device, dtype)
+        self.recorded: Any = None  # the cache for which the rest is
+        self.graph: Any = None
+
+    def hidden(self, ids: Tensor, cache: list[Cache] | None = None) -> Tensor:
+        """As a GPT's."""
+        if not cache or cache[0].length == 0 or ids.size(1) > 1:
+            return super().hidden(ids, cache)
+        if self.recorded is not cache:
+            self.record(ids, cache)
+        self.ids.copy_(ids)
+        self.position.fill_(cache[0].length)
+        for part in cache:
+            part.length += 1
+        if self.graph is None:
+            return self.step()
+        self.graph.replay()
+        return self.found
+
+    def record(self, ids: Tensor, cache: list[Cache]) -> None:
+        """Fix where a step reads and writes; on a GPU, record it."""
+        self.recorded, self.graph = cache, None
+        self.ids, self.position = ids.clone(), ids.new_full((1,), cache[0].length)
+        for part in cache:  # what is not seen yet counts nothing, but must be numbers
+            part.keys[:, :, part.length :] = part.values[:, :, part.length :] = 0
+        if ids.is_cuda:
+            self.step()  # libraries prepare themselves at the first call, which no graph may hold
+            torch.cuda.synchronize()
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):
+                self.found = self.step()
+            self.graph = graph
+
+    def step(self) -> Tensor:
+        """`ids` (B, 1) at `position` -> (B, 1, C); all shapes are fixed."""
+        x = self.token_embedding(self.ids) + self.position_embedding(self.position)
+        seen = torch.arange(self.config.context, device=x.device) <= self.position
+        block: Any
+        for block, part in zip(self.blocks, self.recorded):
+            x = x + self.attend(block.attention, block.attention_norm(x), part, seen)
+            x = x + block.mlp(block.mlp_norm(x))
+        return self.norm(x)
+
+    def attend(self, layer: Any, x: Tensor, part: Cache, seen: Tensor) -> Tensor:
+        """A layer's attention of one token (B, 1, C) to those that are seen, of all that may be."""
+        heads = (y.unflatten(2, (layer.heads, -1)) for y in layer.qkv(x).chunk(3, dim=2))
+        q, k, v = (y.transpose(1, 2) for y in heads)  # (B, H, 1, D)
+        part.keys.index_copy_(2, self.position, k)
+        part.values.index_copy_(2, self.position, v)
+        y = nn.functional.scaled_dot_product_attention(q, part.keys, part.values, seen[None])
+        return layer.out(y.transpose(1, 2).flatten(2))
+
+
 def pack(module: nn.Module, dtype: torch.dtype) -> Any:
     """Replace every linear layer in a module by a packed one."""
     for name, child in module.named_children():
@@ -168,11 +221,21 @@ def pack(module: nn.Module, dtype: torch.dtype) -> Any:
     return module
 
 
+def pack_for_few(model: nn.Module) -> None:
+    """Have every packed layer of a model ready for few rows; GPT-2 124M takes a core 1.2 s."""
+    layers = [module for module in model.modules() if isinstance(module, PackedLinear)]
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        list(pool.map(PackedLinear.add_few, reversed(layers)))  # the head, the largest, first
+
+
 def for_decoding(model: GPT, dtype: torch.dtype = torch.float32) -> GPT:
     """The form of the model that decodes fastest where it lies.
 
-    On a CPU with the operator that is a Decoder with products in `dtype`, else the model itself.
+    On a CPU with the operator that is a Decoder with products in `dtype`, on a GPU a StepDecoder
+    in it, else the model itself.
     """
+    if model.token_embedding.weight.is_cuda and type(model) is GPT:
+        return StepDecoder(model, dtype).eval()
     operators = ("_reorder_linear_weight", "_linear_pointwise")
     on_cpu = model.token_embedding.weight.device.type == "cpu"
     if on_cpu and all(hasattr(torch.ops.mkldnn, name) for name in operators):
@@ -195,6 +258,8 @@ def generate(model: GPT, prompt: list[int], sampling: Sampling) -> Iterator[Tens
     every position shifts with each token: then the last T tokens are computed anew.
     """
     device = model.token_embedding.weight.device
+    if sampling.samples <= FEW_ROWS:
+        pack_for_few(model)
     generator = torch.Generator().manual_seed(sampling.seed)
     context = model.config.context
     ids = torch.tensor(prompt, dtype=torch.int64).expand(sampling.samples, -1)[:, -context:]
