@@ -115,12 +115,11 @@ class PackedLinear(nn.Module):
             self.few = torch.ops.quantized.linear_prepack_fp16(*self.source)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., in) -> (..., out) in fp32; the products are in the layer's dtype."""
+        """(..., in) -> (..., out): few rows in fp32, many in the layer's dtype."""
         if self.few is not None and x.numel() <= FEW_ROWS * x.size(-1):
             return torch.ops.quantized.linear_dynamic_fp16(x.float(), self.few)
         rows = x.to(self.dtype)
-        found = torch.ops.mkldnn._linear_pointwise(rows, self.packed, self.bias, "none", [], "")
-        return found.float()
+        return torch.ops.mkldnn._linear_pointwise(rows, self.packed, self.bias, "none", [], "")
 
 
 class Decoder(GPT):
@@ -136,6 +135,10 @@ class Decoder(GPT):
         self.position_embedding = model.position_embedding
         self.blocks = pack(share(model.blocks), dtype)
         self.head = PackedLinear(model.token_embedding.weight, None, dtype)
+
+    def new_cache(self, room: int | None = None) -> list[Cache]:
+        """As a GPT's, in fp32, which single tokens are computed in."""
+        return [Cache(part.context, torch.float32) for part in super().new_cache(room)]
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(B, T, C) -> (B, T, V)"""

@@ -74,25 +74,30 @@ def gelu(x: Tensor) -> Tensor:
 
 
 class Cache:
-    """One layer's keys and values of the tokens seen so far, so that none is computed twice."""
+    """One layer's keys and values of the tokens seen so far, so that none is computed twice.
 
-    def __init__(self, context: int) -> None:
-        self.context, self.length = context, 0
+    They are kept in `dtype`, that of the first ones otherwise, and come back in the newest one's.
+    """
+
+    def __init__(self, context: int, dtype: torch.dtype | None = None) -> None:
+        self.context, self.length, self.dtype = context, 0, dtype
         self.keys = self.values = torch.empty(0)
 
     def extend(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Append (B, H, T, D) of new keys and values; returns all of them, (B, H, S, D)."""
         if self.length == 0:
             batch, heads, _, depth = k.shape
-            self.keys, self.values = k.new_empty(2, batch, heads, self.context, depth)
+            shape = (2, batch, heads, self.context, depth)
+            self.keys, self.values = k.new_empty(shape, dtype=self.dtype)
         new = slice(self.length, self.length + k.size(2))
         self.keys[:, :, new], self.values[:, :, new] = k, v
         self.length = new.stop
-        return self.keys[:, :, : self.length], self.values[:, :, : self.length]
+        seen = slice(self.length)
+        return self.keys[:, :, seen].to(k.dtype), self.values[:, :, seen].to(k.dtype)
 
     def select(self, rows: Tensor, room: int) -> "Cache":
         """A new cache, its row i a copy of row rows[i] here, with room for so many more tokens."""
-        chosen = Cache(self.length + room)
+        chosen = Cache(self.length + room, self.dtype)
         if self.length:
             seen = slice(self.length)
             chosen.extend(self.keys[rows, :, seen], self.values[rows, :, seen])
