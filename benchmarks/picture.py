@@ -36,24 +36,26 @@ def chosen(record: dict[str, Any], panel: str) -> tuple[str, dict[str, Any], str
     generating = record.get("generating", {})
     return {
         "training": (
-            "training, 10.7M parameters: tokens/s (share of the matmul peak)",
+            "training, 10.7M parameters:\ntokens/s (share of the matmul peak)",
             record.get("training", {}).get("rows", {}),
             "share_of_peak",
         ),
         "decoding": (
-            "decoding, 124M, one sample: tokens/s (share of the memory's speed)",
+            "decoding, 124M, one sample:\ntokens/s (share of the memory's speed)",
             record.get("decoding", {}).get("rows", {}),
             "share_of_read",
         ),
-        "prefill": ("a prompt of 512 tokens, 124M: tokens/s", generating.get("prefill", {}), ""),
-        "batch": ("32 samples at once, 124M: tokens/s", generating.get("batch", {}), ""),
+        "prefill": ("a prompt of 512 tokens, 124M:\ntokens/s", generating.get("prefill", {}), ""),
+        "batch": ("32 samples at once, 124M:\ntokens/s", generating.get("batch", {}), ""),
     }[panel]
 
 
 def bars(axis: Any, title: str, rows: dict[str, Any], share: str) -> None:
     """A bar a contender, ours in colour."""
     axis.set_title(title, fontsize=9)
-    names = [name.split(maxsplit=1)[1] for name in rows]
+    names = [
+        name.split(maxsplit=1)[1].replace("bfloat", "bf").replace("float", "fp") for name in rows
+    ]
     rates = [row["median"] for row in rows.values()]
     found = axis.barh(names, rates, color=[OURS if "ours" in n else THEIRS for n in names])
     words = [
@@ -68,7 +70,7 @@ def bars(axis: Any, title: str, rows: dict[str, Any], share: str) -> None:
 
 def starts(axis: Any, rows: dict[str, Any]) -> None:
     """Seconds to the first step."""
-    axis.set_title("from the command to the first step: seconds", fontsize=9)
+    axis.set_title("from the command to the first step:\nseconds", fontsize=9)
     rows = {name: row for name, row in rows.items() if isinstance(row, dict)}
     found = axis.barh([*rows], [row["later"] for row in rows.values()], 0.5, color=OURS)
     axis.bar_label(found, [f" {row['later']:.1f}" for row in rows.values()])
@@ -78,7 +80,7 @@ def starts(axis: Any, rows: dict[str, Any]) -> None:
 
 def curves(axis: Any, rows: dict[str, Any]) -> None:
     """The losses as the recipes learn."""
-    axis.set_title("learning Shakespeare's characters: training loss by seconds", fontsize=9)
+    axis.set_title("learning Shakespeare's characters:\ntraining loss by seconds", fontsize=9)
     for name, row in rows.items():
         if isinstance(row, dict) and row.get("curve"):
             xs, ys = zip(*((p["seconds"], p["loss"]) for p in row["curve"]))
