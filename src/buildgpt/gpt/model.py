@@ -170,6 +170,12 @@ class Block(nn.Module):
         return x + self.dropout(self.mlp(self.mlp_norm(x)))
 
 
+def cross_entropy(logits: Tensor, targets: Tensor, reduction: str) -> Tensor:
+    """logits (B, T, V) and targets (B, T) -> a scalar, or (B, T) with reduction="none"."""
+    loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction=reduction)
+    return loss.view_as(targets) if reduction == "none" else loss
+
+
 def is_large(hidden: Tensor, weight: Tensor) -> bool:
     """Whether logits for hidden (B, T, C) and their gradients would fill the memory."""
     logits = hidden.size(0) * hidden.size(1) * weight.size(0)
@@ -259,22 +265,23 @@ class GPT(nn.Module):
         logits = self.logits(hidden)
         if targets is None:
             return logits
-        loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction=reduction)
-        return loss.view_as(targets) if reduction == "none" else loss
+        return cross_entropy(logits, targets, reduction)
 
     def hidden(self, ids: Tensor, cache: list[Cache] | None = None) -> Tensor:
         """ids (B, T) -> (B, T, C). With a cache, the ids continue those that it has seen."""
         seen = cache[0].length if cache else 0
-        if seen + ids.size(1) > self.config.context:
-            raise ValueError(
-                f"{seen + ids.size(1)} tokens exceed a context of {self.config.context}"
-            )
+        self.require_room(seen + ids.size(1))
         positions = torch.arange(seen, seen + ids.size(1), device=ids.device)
         x = self.dropout(self.token_embedding(ids) + self.position_embedding(positions))
         x = narrow(x)
         for index, block in enumerate(self.blocks):
             x = block(x, cache[index] if cache else None)
         return self.norm(x)
+
+    def require_room(self, tokens: int) -> None:
+        """ValueError if so many tokens are more than the context holds."""
+        if tokens > self.config.context:
+            raise ValueError(f"{tokens} tokens exceed a context of {self.config.context}")
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(B, T, C) -> (B, T, V), by the embedding turned round.

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .config import ModelConfig, ModernConfig
-from .model import GPT, VOCABULARY_MULTIPLE, Cache
+from .model import GPT, VOCABULARY_MULTIPLE, Cache, cross_entropy
 from .model import attend as attend_causally
 
 ROTARY_BASE = 1024  # for contexts of some thousand tokens; Su et al. 2021 have 10,000
@@ -226,18 +226,12 @@ class Modern(GPT):
     ) -> Tensor:
         """As GPT-2's, but through this model's own head and cap."""
         logits = self.logits(self.hidden(ids))
-        if targets is None:
-            return logits
-        loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction=reduction)
-        return loss.view_as(targets) if reduction == "none" else loss
+        return logits if targets is None else cross_entropy(logits, targets, reduction)
 
     def hidden(self, ids: Tensor, cache: list[Cache] | None = None) -> Tensor:
         """ids (B, T) -> (B, T, C). With a cache, the ids continue those that it has seen."""
         seen = cache[0].length if cache else 0
-        if seen + ids.size(1) > self.config.context:
-            raise ValueError(
-                f"{seen + ids.size(1)} tokens exceed a context of {self.config.context}"
-            )
+        self.require_room(seen + ids.size(1))
         known = remember(ids, cache[-1]) if cache else ids  # (B, S)
         first = x = self.dropout(self.embed(ids, known))
         values = [embedding(ids) for embedding in self.value_embeddings]
