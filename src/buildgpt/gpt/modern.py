@@ -21,7 +21,7 @@ from .model import attend as attend_causally
 
 ROTARY_BASE = 1024  # for contexts of some thousand tokens; Su et al. 2021 have 10,000
 SHARPNESS = 0.12 * 128  # the largest score of attention whose q and k have norm 1
-SOFTCAP = 15.0
+SOFTCAP = 30.0
 VALUE_LAYERS = 3  # so many at the bottom, and as many at the top, share embeddings of values
 LARGEST_BIGRAM_TABLE = 65536  # rows that every pair of ids may have for itself
 

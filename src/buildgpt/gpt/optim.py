@@ -15,8 +15,8 @@ NEWTON_SCHULZ_STEPS = 5
 QUINTIC = (3.4445, -4.7750, 2.0315)
 MOMENTUM = (0.85, 0.95)  # Muon's, low and high
 MOMENTUM_WARMUP, MOMENTUM_COOLDOWN = 300, 50  # steps; at most a quarter of all
-# Beside Muon, rates as shares of train.lr.
-SHARES = {"embeddings": 1.0, "head": 1.0, "vectors": 1.0}
+# Beside Muon, rates as shares of train.lr. A row of an embedding learns only when its id comes.
+SHARES = {"embeddings": 6.0, "head": 0.5, "vectors": 1.0}
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
