@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import load_file
 from torch.distributed import TCPStore
 
-from buildgpt.gpt import checkpoint, runlog, train
+from buildgpt.gpt import checkpoint, config, runlog, train
 from buildgpt.gpt.config import TrainConfig, UsageError, load_recipe, tokens_before
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
@@ -167,7 +167,7 @@ def test_ranks_consume_the_same_tokens(world_size, double_at, tiny, corpus):
             recipe=recipe,
             step=step,
             tokens=lambda: tokens_before(step, recipe.train),
-            micro_batch=train.divide(recipe, world_size),
+            micro_batch=config.divide(recipe, world_size),
             batches=batches,
             reseed=lambda: None,
             replica=lambda ids, targets, last: loss * 1,
@@ -219,10 +219,10 @@ def test_a_run_may_go_on_with_another_number_of_ranks(finish, fit, runs):
 def test_numbers_of_ranks_that_do_not_divide_a_step_are_refused(tiny):
     recipe = load_recipe(tiny, ["train.tokens_per_step=192"])  # 12 sequences
     with pytest.raises(UsageError, match=r"5 ranks .* 12 sequences .* that can: 4 and 6"):
-        train.divide(recipe, 5)
+        config.divide(recipe, 5)
     with pytest.raises(UsageError, match=r"13 ranks .* that can: 12$"):
-        train.divide(recipe, 13)
-    assert [train.divide(recipe, ranks) for ranks in (1, 3, 12)] == [2, 2, 1]
+        config.divide(recipe, 13)
+    assert [config.divide(recipe, ranks) for ranks in (1, 3, 12)] == [2, 2, 1]
 
 
 def test_what_a_step_draws_depends_on_seed_step_and_rank():

@@ -349,6 +349,25 @@ def tokens_before(step: int, train: TrainConfig) -> int:
     return sum((b - a) * tokens_of(a, train) for a, b in zip(starts, stops))
 
 
+def divide(recipe: Recipe, ranks: int) -> int:
+    """Sequences a micro-batch, which go into those of the first step, the smallest, on all
+    ranks."""
+    sequences = tokens_of(0, recipe.train) // recipe.model.context
+    require(
+        sequences % ranks == 0,
+        f"{ranks} ranks cannot share the {sequences} sequences of a step equally; nearest"
+        f" numbers that can: {' and '.join(map(str, divisors_around(sequences, ranks)))}",
+    )
+    share = sequences // ranks
+    micro = min(recipe.train.micro_batch, share)
+    require(
+        share % micro == 0,
+        f"micro-batches of {micro} do not go into the {share} sequences of a step on each of"
+        f" {ranks} ranks; nearest that does: train.micro_batch={nearest_divisor(share, micro)}",
+    )
+    return micro
+
+
 def check_run_name(name: str) -> None:
     """A run's name is one plain word, so that it cannot lead out of the runs folder."""
     require(

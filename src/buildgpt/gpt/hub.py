@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from .checkpoint import load_weights, save_tensors
+from .checkpoint import find_run, load_run, load_weights, save_tensors
 from .config import ModelConfig, ModernConfig, UserError, write_text
 from .modern import GPT, Modern, build
 from .tokenizer import GPT2Tokenizer, Tokenizer, load_tokenizer
@@ -78,6 +78,24 @@ def import_folder(folder: Path) -> tuple[GPT, Tokenizer]:
     model = GPT(config)
     load_weights(model, from_hugging_face(read_weights(folder), model), str(folder))
     return model.eval(), tokenizer
+
+
+def load_initial(source: str, tokenizer: Tokenizer, runs: Path) -> GPT:
+    """The weights to start a training from: those of a run, or of a folder as above.
+
+    Raises UserError if they are another tokenizer's.
+    """
+    if (Path(source) / "config.json").exists():
+        model, theirs = import_folder(Path(source))
+    else:
+        run = load_run(find_run(source, runs))
+        model, theirs = run.model, run.tokenizer
+    if theirs.to_dict() != tokenizer.to_dict():
+        raise UserError(
+            f"train.init_from = {source!r} was trained with another tokenizer ({theirs.kind}) than"
+            f" the data ({tokenizer.kind}); prepare the text with its tokenizer"
+        )
+    return model
 
 
 def import_modern(folder: Path) -> tuple[GPT, Tokenizer]:

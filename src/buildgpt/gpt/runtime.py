@@ -93,6 +93,19 @@ class Runtime:
         unit = 1 if sys.platform == "darwin" else 1024
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
+    def facts(self) -> dict[str, Any]:
+        """What a run notes of the place where it computes."""
+        return {
+            "torch": torch.__version__,
+            "threads": torch.get_num_threads(),
+            "device": str(self.device),
+            "device_name": self.device_name(),
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "compiled": self.compile,
+            "parallel": self.parallel,
+            "ranks": self.world_size,
+        }
+
     # What the ranks do together. Each of these must be called by all of them, in the same order.
 
     def sum(self, values: Tensor) -> Tensor:

@@ -11,13 +11,8 @@ import json
 import math
 import os
 import platform
-import signal
 import sys
-import threading
 import time
-import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +23,9 @@ from torch import Tensor
 from . import PROCESS_START, checkpoint, hub
 from .config import (
     Recipe,
-    UsageError,
     UserError,
     check_run_name,
-    divisors_around,
-    load_recipe,
-    nearest_divisor,
+    divide,
     require,
     to_toml,
     tokens_before,
@@ -41,11 +33,13 @@ from .config import (
     write_text,
 )
 from .data import Batches, Corpus
+from .ending import exit_status, one_reason, watched_signals
 from .evaluate import Evaluation, evaluate
 from .generate import Sampling, continue_text
-from .hellaswag import hellaswag, read_hellaswag
+from .hellaswag import Item, hellaswag, read_hellaswag
+from .mirror import Mirror, take_from_mirror
 from .model import GPT
-from .modern import build, build_like, set_window, switches_of
+from .modern import build, set_window, switches_of
 from .optim import (
     build_optimizer,
     clip_gradients,
@@ -55,23 +49,18 @@ from .optim import (
     optimizer_tensors,
     set_rates,
 )
-from .runlog import Clock, Log, finished_summary, lock, locked, read_metrics, read_state
-from .runtime import Replica, Runtime, choose_threads, is_lost_rank, start_runtime, whole
-from .tokenizer import Tokenizer, load_tokenizer
-
-OUT_OF_MEMORY = "not enough memory; lower train.micro_batch, model.width or model.context"
-SAME_STOP_SECONDS = 2.0  # within which a second signal says what the first one said
-MOST_SKIPPED = 10  # updates without finite gradients, one after another: no more will help
-# A resumed run must stay the same run, so these may not change.
-FIXED_KEYS = (
-    *("model.", "modern.", "data.tokenizer", "train.seed", "train.tokens_per_step"),
-    *("train.double_at", "train.optimizer", "train.normuon", "train.init_from"),
+from .resume import (
+    check_state,
+    check_tokenizer,
+    earlier_threads,
+    find_recipe,
+    summary_of_finished,
 )
+from .runlog import Clock, Log, known, locked, read_state
+from .runtime import Replica, Runtime, choose_threads, start_runtime, whole
+from .tokenizer import Tokenizer
 
-
-def known(value: float) -> float | None:
-    """A number as JSON knows it: None for a nan or an infinity."""
-    return value if math.isfinite(value) else None
+MOST_SKIPPED = 10  # updates without finite gradients, one after another: no more will help
 
 
 class Trainer:
@@ -96,10 +85,11 @@ class Trainer:
         self.saved = self.reported = -1  # the step of the newest checkpoint, of the last report
         self.skipped = 0  # updates left out, one after another
         self.clock = Clock(started, 0.0, 0)
-        self.mirror: checkpoint.Mirror | None = None
+        self.items = items_of(recipe)
+        self.mirror: Mirror | None = None
         if recipe.train.mirror and runtime.is_main:
             place, keep = Path(recipe.train.mirror) / folder.name, recipe.train.keep_checkpoints
-            self.mirror = checkpoint.Mirror(folder, place, keep)
+            self.mirror = Mirror(folder, place, keep, self.note)
         self.interrupted = ""  # the name of the signal that asked this rank to stop
         # What the ranks agreed on: to stop, as some rank was asked to; to save before the step
         # that is one for it.
@@ -114,8 +104,6 @@ class Trainer:
         """Train to the end or to an interruption; returns the summary."""
         self.log = Log(self.folder, self.runtime.is_main)
         self.introduce()
-        if self.recipe.train.hellaswag_every:
-            read_hellaswag(Path(self.recipe.data.hellaswag), limit=1)  # it is missed now or never
         self.replica.settle(self.micro_batch)
         self.look_around()
         while not self.is_done():
@@ -163,7 +151,7 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
         self.validation = None  # what was measured before this update is no longer true
-        self.clock.count(self.step, began)
+        self.clock.count(self.step, tokens_of(self.step - 1, self.recipe.train), began)
 
     def accumulate(self) -> Tensor:
         """Add up the gradients of this rank's share of the step, one micro-batch after another.
@@ -225,21 +213,14 @@ class Trainer:
         """Measure the validation loss of the current weights."""
         model = self.runtime.whole_model(self.model)
         self.validation = evaluate(model, self.corpus, self.runtime)
-        loss, bits = self.validation.loss, self.validation.bits_per_byte
-        words = f"step {self.step:6,}  validation loss {loss:.4f}, {bits:.3f} bits a byte"
-        figures = {"loss": known(loss), "bits_per_byte": known(bits)}
-        self.record("val", words, **figures, scored=self.validation.tokens)
+        figures = {"loss": self.validation.loss, "bits_per_byte": self.validation.bits_per_byte}
+        self.record("val", **figures, scored=self.validation.tokens)
 
     def score_hellaswag(self) -> None:
         """Measure the current weights on HellaSwag."""
-        items = read_hellaswag(Path(self.recipe.data.hellaswag))
         model = self.runtime.whole_model(self.model)
-        found = hellaswag(model, self.tokenizer, items, self.runtime)
-        words = (
-            f"step {self.step:6,}  HellaSwag {found.acc_norm:.2%} (acc_norm; acc {found.acc:.2%})"
-        )
-        figures = {"acc": known(found.acc), "acc_norm": known(found.acc_norm)}
-        self.record("hellaswag", words, **figures, items=found.items)
+        found = hellaswag(model, self.tokenizer, self.items, self.runtime)
+        self.record("hellaswag", acc=found.acc, acc_norm=found.acc_norm, items=found.items)
 
     def show_sample(self) -> None:
         """Continue the recipe's prompt, into samples.txt too."""
@@ -256,8 +237,7 @@ class Trainer:
         model.train()
         with (self.folder / "samples.txt").open("a", encoding="utf-8", newline="\n") as file:
             file.write(f"=== step {self.step} ===\n{text}\n\n")
-        quoted = "\n".join(f"    | {line}" for line in text.splitlines())
-        self.record("sample", f"step {self.step:6,}  a sample\n{quoted}", text=text)
+        self.record("sample", text=text)
 
     def prompt(self) -> str:
         """The recipe's prompt; none where the tokenizer lacks one of its characters."""
@@ -285,32 +265,19 @@ class Trainer:
         moments = self.runtime.collect(optimizer_tensors(self.model, self.optimizer))
         if self.runtime.is_main:
             keep = self.recipe.train.keep_checkpoints
-            state = self.state()
             saved = checkpoint.save_checkpoint(
-                self.folder, self.step, weights, moments, state, keep
+                self.folder, self.step, weights, moments, self.state(), keep
             )
-            self.start_mirror(saved)
+            if self.mirror:
+                self.mirror.start(saved)
         self.saved, self.saved_at = self.step, time.monotonic()
         self.runtime.wait()
-
-    def start_mirror(self, saved: Path) -> None:
-        """Have a checkpoint copied to the mirror, and tell if the copy before went wrong."""
-        if self.mirror:
-            self.mirror.start(saved)
-            self.tell_mirror()
 
     def close_mirror(self) -> None:
         """Wait for the mirror, and give it the run's last words."""
         if self.mirror:
             self.mirror.wait()
-            self.tell_mirror()
             self.mirror.copy(checkpoint.choose_checkpoint(self.folder, self.step))
-
-    def tell_mirror(self) -> None:
-        """Say what went wrong with the mirror, once; the run goes on without."""
-        if self.mirror and self.mirror.problem:
-            self.event("note", self.mirror.problem)
-            self.mirror.problem = ""
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds besides tensors."""
@@ -326,19 +293,7 @@ class Trainer:
     def restore(self, folder: Path) -> None:
         """Go on from a checkpoint, as if there had been no pause."""
         state = checkpoint.read_state(folder)
-        if "imported_from" in state:
-            name = self.folder.name
-            raise UsageError(f"{name} holds imported weights: train with train.init_from={name}")
-        require(
-            state["step"] <= self.recipe.train.steps,
-            f"train.steps = {self.recipe.train.steps:,}, but {self.folder} has done"
-            f" {state['step']:,} already; give more, or another --name",
-        )
-        if len(self.corpus.train) != state["corpus_tokens"]:
-            raise UserError(
-                f"{self.corpus.folder} holds {len(self.corpus.train):,} tokens, but this run was"
-                f" trained on {state['corpus_tokens']:,}; give data.path the same corpus"
-            )
+        check_state(state, self.recipe, self.corpus, self.folder)
         weights, now = checkpoint.read_tensors(folder, "model.safetensors"), self.model.state_dict()
         checkpoint.load_weights(self.model, self.runtime.spread(weights, now), str(folder))
         moments = checkpoint.read_tensors(folder, "optimizer.safetensors")
@@ -357,56 +312,43 @@ class Trainer:
         """Tokens trained on so far."""
         return tokens_before(self.step, self.recipe.train)
 
-    def speed(self) -> float:
-        """Tokens a second of training in this attempt."""
-        first = tokens_before(self.clock.first + 1, self.recipe.train)
-        return self.clock.speed(max(self.tokens() - first, 0))
-
-    def record(self, kind: str, words: str, **values: Any) -> None:
-        """Write one line of metrics about the current step."""
+    def record(self, kind: str, **values: Any) -> None:
+        """Write one line of metrics about the current step, and say it."""
         seconds = round(self.clock.seconds(), 3)
-        self.log.write(kind, words, step=self.step, tokens=self.tokens(), seconds=seconds, **values)
+        self.log.write(kind, step=self.step, tokens=self.tokens(), seconds=seconds, **values)
 
     def event(self, name: str, words: str, **values: Any) -> None:
         """Something that happened, in words and as a line of metrics."""
-        self.record("event", words, event=name, message=words, **values)
+        self.record("event", event=name, message=words, **values)
+
+    def note(self, words: str) -> None:
+        """Something that whoever looks at the run should know."""
+        self.event("note", words)
 
     def report(self) -> None:
         """The latest update's figures."""
-        speed = self.speed()
-        words = (
-            f"step {self.step:6,}  loss {self.loss:.4f}  lr {self.rate:.2e}"
-            f"  norm {self.norm:.2f}  {speed:,.0f} tokens/s"
-        )
-        figures = {"loss": known(self.loss), "lr": self.rate, "grad_norm": known(self.norm)}
-        figures |= {"tokens_per_second": speed} | self.clock.step_seconds()
-        self.record("train", words, **figures)
+        figures = {"loss": self.loss, "lr": self.rate, "grad_norm": self.norm}
+        figures |= {"tokens_per_second": self.clock.speed()} | self.clock.step_seconds()
+        self.record("train", **figures)
         self.reported = self.step
 
     def introduce(self) -> None:
         """Say what is trained on what, and what this machine cannot do."""
-        model, runtime = self.recipe.model, self.runtime
-        dtype = str(runtime.dtype).removeprefix("torch.")
+        model, facts = self.recipe.model, self.runtime.facts()
+        parameters = self.model.parameter_count()
         words = (
-            f"training {self.model.parameter_count():,} parameters,"
+            f"training {parameters:,} parameters,"
             f" {without_embeddings(self.model):,} without embeddings ({model.layers} layers of"
             f" {model.width}, {model.heads} heads, context {model.context}) on"
-            f" {len(self.corpus.train):,} tokens, {dtype} on {runtime.device}"
+            f" {len(self.corpus.train):,} tokens, {facts['dtype']} on {facts['device']}"
         )
-        environment = {"torch": torch.__version__, "threads": torch.get_num_threads()}
-        environment |= {"device": str(runtime.device), "device_name": runtime.device_name()}
-        environment |= {"dtype": dtype, "compiled": runtime.compile, "parallel": runtime.parallel}
-        start = "resume" if self.step else "start"
-        ranks, parameters = runtime.world_size, self.model.parameter_count()
-        self.event(start, words, **environment, ranks=ranks, parameters=parameters)
-        for note in runtime.notes:
-            self.event("note", note)
+        self.event("resume" if self.step else "start", words, **facts, parameters=parameters)
+        for words in self.runtime.notes:
+            self.note(words)
         if self.prompt() != self.recipe.sample.prompt:
-            self.event(
-                "note", "sample.prompt has a character that the text lacks: sampling without"
-            )
+            self.note("sample.prompt has a character that the text lacks: sampling without")
         if self.step:
-            self.event("note", f"going on from step {self.step}")
+            self.note(f"going on from step {self.step}")
 
     def break_off(self) -> dict[str, Any]:
         """Leave a checkpoint for later, as a signal asked for."""
@@ -416,7 +358,7 @@ class Trainer:
         words = f"stopped by {by} after step {self.step}, saved; go on with --resume"
         self.event("preempted", words)
         self.close_mirror()
-        return self.summary()
+        return self.summary(self.clock.seconds())
 
     def finish(self) -> dict[str, Any]:
         """Save the final weights, measure those, and say so."""
@@ -425,24 +367,23 @@ class Trainer:
         if self.step > max(self.reported, self.clock.first):
             self.report()
         self.validate()
-        if self.recipe.train.hellaswag_every:
+        if self.items:
             self.score_hellaswag()
         self.show_sample()
-        summary = self.summary() | {"seconds": round(seconds, 3)}
+        summary = self.summary(seconds)
         self.event("done", f"done after {self.step:,} steps and {seconds:.1f} s", summary=summary)
         self.set_state("DONE")
         self.close_mirror()
         return summary
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self, seconds: float) -> dict[str, Any]:
         """The object that --json prints."""
-        speed = self.speed()
         return {
             "run": str(self.folder),
             "step": self.step,
             "tokens": self.tokens(),
-            "seconds": round(self.clock.seconds(), 3),
-            "tokens_per_second": round(speed, 1),
+            "seconds": round(seconds, 3),
+            "tokens_per_second": round(self.clock.speed(), 1),
             "peak_memory_gb": round(self.runtime.peak_memory() / 1e9, 3),
             "train_loss": known(self.loss),
             "val_loss": known(self.validation.loss) if self.validation else None,
@@ -470,58 +411,30 @@ def is_due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
 
 
-def divide(recipe: Recipe, ranks: int) -> int:
-    """Sequences a micro-batch, which go into those of the first step, the smallest, on all
-    ranks."""
-    sequences = tokens_of(0, recipe.train) // recipe.model.context
-    if sequences % ranks:
-        raise UsageError(
-            f"{ranks} ranks cannot share the {sequences} sequences of a step equally; nearest"
-            f" numbers that can: {' and '.join(map(str, divisors_around(sequences, ranks)))}"
-        )
-    share = sequences // ranks
-    micro = min(recipe.train.micro_batch, share)
-    if share % micro:
-        raise UsageError(
-            f"micro-batches of {micro} do not go into the {share} sequences of a step on each of"
-            f" {ranks} ranks; nearest that does: train.micro_batch={nearest_divisor(share, micro)}"
-        )
-    return micro
+def items_of(recipe: Recipe) -> list[Item]:
+    """HellaSwag's items, if the recipe wants them; where they are missing, that is said now."""
+    wanted = recipe.train.hellaswag_every > 0
+    return read_hellaswag(Path(recipe.data.hellaswag)) if wanted else []
 
 
 def build_model(
     recipe: Recipe, tokenizer: Tokenizer, initial: str, runs: Path
 ) -> tuple[GPT, Recipe]:
     """A model, fresh or with the weights of `initial`; and the recipe with its true shape."""
-    if initial:
-        model = load_initial(initial, tokenizer, runs)
-        config = dataclasses.replace(model.config, dropout=recipe.model.dropout)
-        # Built anew, as its layers took the source's dropout when they were made.
-        rebuilt = build_like(model, config)
-        rebuilt.load_state_dict(model.state_dict())
-        return rebuilt, dataclasses.replace(recipe, model=config, modern=switches_of(model))
-    wished = recipe.model.vocab_size
+    wished, known = recipe.model.vocab_size, tokenizer.vocab_size
     require(
-        wished in (0, tokenizer.vocab_size),
-        f"model.vocab_size = {wished}, but the data's tokenizer has {tokenizer.vocab_size} ids",
+        initial != "" or wished in (0, known),
+        f"model.vocab_size = {wished}, but the data's tokenizer has {known} ids",
     )
-    config = dataclasses.replace(recipe.model, vocab_size=tokenizer.vocab_size)
-    return build(config, recipe.modern), dataclasses.replace(recipe, model=config)
-
-
-def load_initial(source: str, tokenizer: Tokenizer, runs: Path) -> GPT:
-    """The weights to start from: a run's, or a Hugging Face folder's."""
-    if (Path(source) / "config.json").exists():
-        model, theirs = hub.import_folder(Path(source))
-    else:
-        run = checkpoint.load_run(checkpoint.find_run(source, runs))
-        model, theirs = run.model, run.tokenizer
-    if theirs.to_dict() != tokenizer.to_dict():
-        raise UserError(
-            f"train.init_from = {source!r} was trained with another tokenizer ({theirs.kind}) than"
-            f" the data ({tokenizer.kind}); prepare the text with its tokenizer"
-        )
-    return model
+    recipe = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, vocab_size=known))
+    if not initial:
+        return build(recipe.model, recipe.modern), recipe
+    source = hub.load_initial(initial, tokenizer, runs)
+    config = dataclasses.replace(source.config, dropout=recipe.model.dropout)
+    recipe = dataclasses.replace(recipe, model=config, modern=switches_of(source))
+    model = build(recipe.model, recipe.modern)
+    model.load_state_dict(source.state_dict())
+    return model, recipe
 
 
 # Starting and resuming.
@@ -544,29 +457,24 @@ def train(
     check_run_name(name)
     folder = runs / name
     recipe = find_recipe(folder, recipe_path, overrides)
-    if recipe.train.mirror and resume:
-        take_from_mirror(folder, Path(recipe.train.mirror) / name)
+    mirrors = [Path(recipe.train.mirror) / name] if recipe.train.mirror else []
+    if resume and mirrors:
+        take_from_mirror(folder, mirrors[0])
         recipe = find_recipe(folder, recipe_path, overrides)
-    for place in [folder, *([Path(recipe.train.mirror) / name] if recipe.train.mirror else [])]:
-        if (place / "recipe.toml").exists() and not resume:
-            raise UsageError(f"{place} exists; go on with --resume, or choose another --name")
-    if (folder / "recipe.toml").exists() and is_finished(folder, recipe):
+    for place in [folder, *mirrors]:
+        begun = (place / "recipe.toml").exists()
+        require(
+            resume or not begun, f"{place} exists; go on with --resume, or choose another --name"
+        )
+    if summary := summary_of_finished(folder, recipe):
         print(f"{folder} is finished; there is nothing to resume", flush=True)
-        return finished_summary(folder)
+        return summary
     runtime = start_runtime(recipe.runtime)
     before = earlier_threads(folder, runtime.world_size)
     runtime = choose_threads(runtime, recipe.runtime.threads, before, recipe.model.width)
     summary = run_attempt(folder, recipe, runtime, started, resume)
     runtime.close()  # not after an error: the other ranks would be waited for in vain
     return summary
-
-
-def earlier_threads(folder: Path, ranks: int) -> int:
-    """How many threads the run's latest attempt on a CPU and so many ranks had; 0 if none."""
-    for line in reversed(read_metrics(folder)):
-        if (line.get("device"), line.get("ranks")) == ("cpu", ranks):
-            return line["threads"]
-    return 0
 
 
 def run_attempt(
@@ -576,76 +484,33 @@ def run_attempt(
     resumes = resume and checkpoint.find_checkpoints(folder)
     initial = "" if resumes else recipe.train.init_from
     trainer = Trainer(folder, recipe, runtime, started, initial)
-    check_tokenizer(trainer)
-    with watched_signals(trainer):
+    check_tokenizer(folder, trainer.corpus)
+    with watched_signals(trainer), one_reason(trainer), locked(folder, runtime.is_main):
+        if runtime.is_main:
+            checkpoint.sweep(folder)
+        if trainer.mirror:
+            trainer.mirror.check()
+        if resume:
+            go_back(trainer)
+        open_folder(trainer)
         try:
-            with locked(folder, runtime.is_main):
-                return begin(trainer, resume)
-        except BaseException as error:
-            if is_lost_rank(error):
-                raise lost_rank(trainer, error) from error
-            runtime.is_first("to say why the run ends")  # then no other rank says another reason
+            return trainer.run()
+        except BaseException:
+            trainer.set_state("FAILED")
             raise
 
 
-def begin(trainer: Trainer, resume: bool) -> dict[str, Any]:
-    """Go back to where the run was, if it resumes, and train; the folder is this process's own."""
-    folder = trainer.folder
-    if trainer.runtime.is_main and not resume and (folder / "recipe.toml").exists():
-        raise UsageError(f"{folder} exists; another process has just made it")
-    if trainer.runtime.is_main:
-        checkpoint.sweep(folder)
-    if trainer.mirror:
-        trainer.mirror.check()
-    go_back(trainer, resume)
-    open_folder(trainer)
-    try:
-        return trainer.run()
-    except BaseException:
-        trainer.set_state("FAILED")
-        raise
-
-
-def lost_rank(trainer: Trainer, error: BaseException) -> UserError:
-    """What to say when other ranks were waited for in vain; nothing where another rank says it.
-
-    Where none is found silent, the error itself may say what is wrong, as NCCL's do.
-    """
-    silent = trainer.runtime.silent_ranks()
-    if not trainer.runtime.is_first("to say why the run ends"):
-        return UserError("")
-    who = " and ".join(f"rank {rank}" for rank in silent)
-    what = f"{who} fell silent" if silent else f"ranks lost each other ({one_line(error)})"
-    saved = checkpoint.find_checkpoints(trainer.folder)
-    rest = f"from {saved[-1]}" if saved else "from the beginning, as no checkpoint was saved yet"
-    return UserError(f"{what} after step {trainer.step}; --resume goes on {rest}")
-
-
-def one_line(error: BaseException) -> str:
-    """An error's words, without their line breaks."""
-    return " ".join(str(error).split())
-
-
-def go_back(trainer: Trainer, resume: bool) -> None:
-    """Go back to the newest checkpoint, where the run resumes and there is one."""
-    found = checkpoint.find_checkpoints(trainer.folder) if resume else []
+def go_back(trainer: Trainer) -> None:
+    """Go back to the newest checkpoint, if there is one, which must be the same on all ranks."""
+    found = checkpoint.find_checkpoints(trainer.folder)
     if found:
         trainer.restore(found[-1])
+    elif trainer.runtime.is_main:
+        print(f"{trainer.folder} has no complete checkpoint: starting at the beginning", flush=True)
     if trainer.runtime.any(trainer.step != trainer.runtime.agree(trainer.step)):
         raise UserError(
             f"ranks find different checkpoints in {trainer.folder}; give --runs a folder that all"
             " machines share"
-        )
-    if not found and resume and trainer.runtime.is_main:
-        print(f"{trainer.folder} has no complete checkpoint: starting at the beginning", flush=True)
-
-
-def check_tokenizer(trainer: Trainer) -> None:
-    """Refuse data of another tokenizer than the run began with."""
-    stored = trainer.folder / "tokenizer.json"
-    if stored.exists() and load_tokenizer(stored).to_dict() != trainer.tokenizer.to_dict():
-        raise UserError(
-            f"{trainer.corpus.folder} was made with another tokenizer than {trainer.folder}"
         )
 
 
@@ -657,81 +522,6 @@ def open_folder(trainer: Trainer) -> None:
         trainer.set_state("RUNNING")
         write_text(folder / "recipe.toml", to_toml(trainer.recipe))
     trainer.runtime.wait()
-
-
-def take_from_mirror(folder: Path, mirror: Path) -> None:
-    """Go on from the mirror where it is ahead. One process after another: the first of each
-    machine copies, the others find that nothing is left to do."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".mirror.lock").open("a") as file:
-        while True:
-            with suppress(OSError):
-                lock(file)
-                break
-            time.sleep(0.1)
-        checkpoint.take_from_mirror(folder, mirror)
-
-
-def find_recipe(folder: Path, path: Path, overrides: list[str] | None) -> Recipe:
-    """The run's own recipe, if it has begun, else that of the path; with the overrides."""
-    begun = (folder / "recipe.toml").exists()
-    return resumed_recipe(folder, overrides) if begun else load_recipe(path, overrides)
-
-
-def resumed_recipe(folder: Path, overrides: list[str] | None) -> Recipe:
-    """The run's own recipe with the overrides; UsageError if one would make it another run."""
-    path = folder / "recipe.toml"
-    recipe = load_recipe(path, overrides)
-    before, now = (dataclasses.asdict(r) for r in (load_recipe(path), recipe))
-    for section, values in now.items():
-        for key, value in values.items():
-            fixed = f"{section}.{key}".startswith(FIXED_KEYS)
-            require(
-                not fixed or value == before[section][key],
-                f"{section}.{key} cannot change in a run; start another with --name",
-            )
-    return recipe
-
-
-def is_finished(folder: Path, recipe: Recipe) -> bool:
-    """Whether the run is done and the recipe asks for no more than it did then."""
-    trained = (folder / "metrics.jsonl").exists()  # not so where weights were imported
-    done = trained and read_state(folder) == "DONE"
-    return done and recipe == load_recipe(folder / "recipe.toml")
-
-
-@contextmanager
-def watched_signals(trainer: Trainer) -> Iterator[None]:
-    """Ctrl-C and SIGTERM ask for a stop at the step's end; a second one stops at once.
-
-    Soon after the first it is no second one: a process may hear of the same stop from the system,
-    which is shutting down, and from torchrun or whatever else has started it.
-    """
-    asked = math.inf
-
-    def ask(number: int, frame: Any) -> None:
-        nonlocal asked
-        asked = min(asked, time.monotonic())
-        trainer.interrupted = signal.Signals(number).name
-        if time.monotonic() - asked > SAME_STOP_SECONDS:
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield  # signals reach the main thread only; whoever trains in another handles them
-        return
-    previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether the memory was too small; on a CPU torch only says so in words."""
-    kinds = (MemoryError, torch.OutOfMemoryError)
-    return isinstance(error, kinds) or "can't allocate memory" in str(error)
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
@@ -749,50 +539,15 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     """Train as the words say; returns the exit status: 0 done, 1 failed, 2 wrong words."""
     words = parse_arguments(arguments)
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        return attempt(words)
-    status = 1
-    try:
-        status = attempt(words)
-    except BaseException:  # it too would end in the interpreter's own way
-        traceback.print_exc()
-    leave(status)
-    return status
 
-
-def attempt(words: argparse.Namespace) -> int:
-    """Train as the words say; returns the exit status, and raises what no user can mend."""
-    try:
-        summary = train(
-            words.recipe, words.name, words.runs, words.set, words.resume, PROCESS_START
-        )
+    def attempt() -> int:
+        place = (words.recipe, words.name, words.runs)
+        summary = train(*place, words.set, words.resume, PROCESS_START)
         if words.json and int(os.environ.get("RANK", "0")) == 0:
             print(json.dumps(summary))
         return 0 if read_state(Path(summary["run"])) == "DONE" else 1
-    except (UserError, OSError, MemoryError, RuntimeError) as error:
-        status, sentence = explain(error)
-        if sentence:
-            sys.stderr.write(f"error: {sentence}\n")  # in one piece, as other ranks speak too
-        return status
 
-
-def leave(status: int) -> None:
-    """End this process as one of several ranks, without the interpreter's own end: there gloo's
-    threads sometimes abort a rank that has done all its work, and a failed one waits for others."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)
-
-
-def explain(error: Exception) -> tuple[int, str]:
-    """The exit status and the sentence for an error that a user can mend; others are raised."""
-    if isinstance(error, UserError):
-        return error.exit_status, str(error)
-    if is_out_of_memory(error):
-        return 1, OUT_OF_MEMORY
-    if isinstance(error, OSError):
-        return 1, f"{error}; nothing saved before is lost: mend that and go on with --resume"
-    raise error
+    return exit_status(attempt)
 
 
 if __name__ == "__main__":
