@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch.nn import functional as F
 
 from buildgpt import api
-from buildgpt.gpt import checkpoint, data, ending, optim, resume, runlog, runtime, train
+from buildgpt.gpt import begun, checkpoint, data, ending, optim, runlog, runtime, train
 from buildgpt.gpt.config import TrainConfig, UsageError, UserError, load_recipe
 
 FILES = ("model.safetensors", "optimizer.safetensors")
@@ -758,7 +758,7 @@ def test_an_update_that_overflows_fp16_is_left_out_and_told(fit, in_fp16, poison
 
 def test_fp16_that_overflows_whatever_the_scale_stops_the_run(fit, in_fp16, monkeypatch):
     in_fp16()
-    monkeypatch.setattr(train, "clip_gradients", lambda model, largest: torch.tensor(math.nan))
+    monkeypatch.setattr(optim, "clip_gradients", lambda model, largest: torch.tensor(math.nan))
     monkeypatch.setattr(torch.amp.GradScaler, "get_scale", lambda self: 0.5)
     with pytest.raises(UserError, match="gradient norm of nan"):
         fit("run")
@@ -902,5 +902,5 @@ def test_a_resumed_run_keeps_its_number_of_threads(fit, monkeypatch):
     assert [line["threads"] for line in lines if "threads" in line] == [3, 3]
     told = [line["message"] for line in lines if line["event"] == "note"]
     assert ["busy" in words for words in told if "3 of 4 threads" in words] == [True, False]
-    assert resume.earlier_threads(folder, 1) == 3
-    assert resume.earlier_threads(folder, 2) == 0
+    assert begun.earlier_threads(folder, 1) == 3
+    assert begun.earlier_threads(folder, 2) == 0

@@ -15,6 +15,8 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,23 +48,30 @@ def save_checkpoint(
     disk is full, leaving the earlier checkpoints as they were.
     """
     folder = run / "checkpoints" / f"step_{step:06d}"
-    temporary = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)  # left by a save that was killed
-    try:
-        temporary.mkdir(parents=True)
+    with appearing(folder) as temporary:
         save_tensors(temporary / "model.safetensors", model)
         if optimizer:
             save_tensors(temporary / "optimizer.safetensors", optimizer)
         write_text(temporary / "state.json", json.dumps({"step": step} | state) + "\n")
         seal(temporary)
-        shutil.rmtree(folder, ignore_errors=True)  # only ever an incomplete one
+    for old in find_checkpoints(run)[:-keep] if keep else []:
+        remove_checkpoint(old)
+    return folder
+
+
+@contextmanager
+def appearing(folder: Path) -> Iterator[Path]:
+    """A temporary folder to be filled, which then gets this name, or nothing if that fails."""
+    temporary = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)  # left by a process that was killed
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        shutil.rmtree(folder, ignore_errors=True)  # only ever an incomplete checkpoint
         temporary.replace(folder)
         sync(folder.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    for old in find_checkpoints(run)[:-keep] if keep else []:
-        remove_checkpoint(old)
-    return folder
 
 
 def save_tensors(
@@ -137,15 +146,13 @@ def is_complete(folder: Path) -> bool:
 
 def choose_checkpoint(run: Path, step: int | None = None) -> Path:
     """The newest complete checkpoint, or that of a step; UserError if there is none."""
-    found = find_checkpoints(run)
-    if step is not None:
-        found = [folder for folder in found if step_of(folder) == step]
+    there = find_checkpoints(run)
+    found = [folder for folder in there if step in (None, step_of(folder))]
     if not found:
         which = "complete checkpoint" if step is None else f"complete checkpoint of step {step}"
-        others = ", ".join(str(step_of(folder)) for folder in find_checkpoints(run))
-        raise UserError(
-            f"{run} has no {which}" + (f"; it has those of: {others}" if others else "")
-        )
+        others = ", ".join(str(step_of(folder)) for folder in there)
+        hint = f"; it has those of: {others}" if others else ""
+        raise UserError(f"{run} has no {which}{hint}")
     return found[-1]
 
 

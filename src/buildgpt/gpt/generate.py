@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .config import UserError, require
+from .config import SampleConfig, UserError, require
 from .model import GPT, Cache
 from .tokenizer import Tokenizer
 
@@ -136,3 +136,22 @@ def continue_text(model: GPT, tokenizer: Tokenizer, prompt: str, sampling: Sampl
     steps = list(generate_ids(model, tokenizer, prompt, sampling))
     columns = list(zip(*steps)) or [()] * sampling.samples
     return [tokenizer.decode(i for i in column if i is not None) for column in columns]
+
+
+def sample(model: GPT, tokenizer: Tokenizer, wish: SampleConfig, seed: int) -> str:
+    """The prompt of a recipe and its continuation, by a model that is being trained."""
+    prompt = wish.prompt if spellable(tokenizer, wish.prompt) else ""
+    sampling = Sampling(wish.max_tokens, wish.temperature, wish.top_k, seed=seed)
+    model.eval()
+    text = continue_text(model, tokenizer, prompt, sampling)[0]
+    model.train()
+    return prompt + text
+
+
+def spellable(tokenizer: Tokenizer, text: str) -> bool:
+    """Whether the tokenizer knows every character of a text."""
+    try:
+        tokenizer.encode(text)
+    except UserError:
+        return False
+    return True

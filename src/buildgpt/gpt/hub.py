@@ -20,9 +20,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from .checkpoint import find_run, load_run, load_weights, save_tensors
-from .config import ModelConfig, ModernConfig, UserError, write_text
-from .modern import GPT, Modern, build
+from .checkpoint import appearing, find_run, load_run, load_weights, save_tensors
+from .config import ModelConfig, ModernConfig, Recipe, UserError, require, write_text
+from .modern import GPT, Modern, build, switches_of
 from .tokenizer import GPT2Tokenizer, Tokenizer, load_tokenizer
 
 # Our name of a module -> theirs. In a block, {} is its number.
@@ -78,6 +78,28 @@ def import_folder(folder: Path) -> tuple[GPT, Tokenizer]:
     model = GPT(config)
     load_weights(model, from_hugging_face(read_weights(folder), model), str(folder))
     return model.eval(), tokenizer
+
+
+def build_model(
+    recipe: Recipe, tokenizer: Tokenizer, initial: str, runs: Path
+) -> tuple[GPT, Recipe]:
+    """What a training starts with: a model, fresh or with the weights of `initial`; and the
+    recipe with its true shape."""
+    if initial:
+        source = load_initial(initial, tokenizer, runs)
+        config = dataclasses.replace(source.config, dropout=recipe.model.dropout)
+        recipe = dataclasses.replace(recipe, model=config, modern=switches_of(source))
+        # Built anew, as its layers took the source's dropout when they were made.
+        model = build(recipe.model, recipe.modern)
+        model.load_state_dict(source.state_dict())
+        return model, recipe
+    wished, true = recipe.model.vocab_size, tokenizer.vocab_size
+    require(
+        wished in (0, true),
+        f"model.vocab_size = {wished}, but the data's tokenizer has {true} ids",
+    )
+    recipe = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, vocab_size=true))
+    return build(recipe.model, recipe.modern), recipe
 
 
 def load_initial(source: str, tokenizer: Tokenizer, runs: Path) -> GPT:
@@ -239,10 +261,7 @@ def export_folder(model: GPT, tokenizer: Tokenizer, folder: Path) -> None:
     """
     if folder.exists():
         raise UserError(f"{folder} exists already; choose another folder")
-    temporary = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        temporary.mkdir(parents=True)
+    with appearing(folder) as temporary:
         if isinstance(model, Modern):
             weights, config = dict(model.state_dict()), our_config(model)
         else:
@@ -252,9 +271,6 @@ def export_folder(model: GPT, tokenizer: Tokenizer, folder: Path) -> None:
         tokenizer.save(temporary / OUR_TOKENIZER)
         if config.get("model_type") == "gpt2" and isinstance(tokenizer, GPT2Tokenizer):
             export_gpt2_tokenizer(tokenizer, temporary, model.config.context)
-        temporary.replace(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def our_config(model: Modern) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from .checkpoint import (
     COMPLETE,
+    choose_checkpoint,
     find_checkpoints,
     is_complete,
     is_promised,
@@ -81,6 +82,11 @@ class Mirror:
     def wait(self) -> None:
         """Return when all that was started is copied; nothing more can be started."""
         self.copying.shutdown()
+
+    def close(self, step: int) -> None:
+        """Wait, and copy the run's last words with its last checkpoint."""
+        self.wait()
+        self.copy(choose_checkpoint(self.run, step))
 
 
 def copy_run_files(source: Path, target: Path, write: Callable[[Path, bytes], Any]) -> None:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .config import UserError
+from .config import TrainConfig, UserError, write_text
 
 # How each kind of line is said. A sample's text comes below it.
 WORDS = {
@@ -111,6 +111,13 @@ class Clock:
         steps = step - self.first - 1
         return (self.seconds() - self.warm_at) / steps if steps > 0 else self.earlier_pace
 
+    def possible_steps(self, step: int, train: TrainConfig) -> float:
+        """The recipe's steps, or as many as its time allows at the pace so far."""
+        left, pace = train.max_seconds - self.seconds(), self.pace(step)
+        if not pace:
+            return train.steps if left > 0 else step
+        return min(train.steps, step + max(left, 0.0) / pace)
+
     def speed(self) -> float:
         """Tokens a second of training in this attempt; 0 while unknown."""
         return self.tokens / self.stepping if self.stepping else 0.0
@@ -120,6 +127,11 @@ def read_state(folder: Path) -> str:
     """RUNNING, PREEMPTED, FAILED or DONE; empty before the first start."""
     path = folder / "state"
     return path.read_text(encoding="utf-8").strip() if path.exists() else ""
+
+
+def write_state(folder: Path, state: str) -> None:
+    """RUNNING, PREEMPTED, FAILED or DONE, for whoever starts runs."""
+    write_text(folder / "state", state + "\n")
 
 
 def finished_summary(folder: Path) -> dict[str, Any]:

@@ -6,7 +6,6 @@ alone or under torchrun. Step N means N updates done.
 """
 
 import argparse
-import dataclasses
 import json
 import math
 import os
@@ -20,45 +19,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import PROCESS_START, checkpoint, hub
-from .config import (
-    Recipe,
-    UserError,
-    check_run_name,
-    divide,
-    require,
-    to_toml,
-    tokens_before,
-    tokens_of,
-    write_text,
-)
+from . import PROCESS_START, begun, checkpoint, hub, optim
+from .config import Recipe, UserError, check_run_name, divide, require, tokens_before, tokens_of
 from .data import Batches, Corpus
 from .ending import exit_status, one_reason, watched_signals
 from .evaluate import Evaluation, evaluate
-from .generate import Sampling, continue_text
-from .hellaswag import Item, hellaswag, read_hellaswag
+from .generate import sample, spellable
+from .hellaswag import hellaswag, read_hellaswag
 from .mirror import Mirror, take_from_mirror
 from .model import GPT
-from .modern import build, set_window, switches_of
-from .optim import (
-    build_optimizer,
-    clip_gradients,
-    learning_rate,
-    load_optimizer_tensors,
-    momentum,
-    optimizer_tensors,
-    set_rates,
-)
-from .resume import (
-    check_state,
-    check_tokenizer,
-    earlier_threads,
-    find_recipe,
-    summary_of_finished,
-)
-from .runlog import Clock, Log, known, locked, read_state
+from .modern import set_window
+from .runlog import Clock, Log, known, locked, read_state, write_state
 from .runtime import Replica, Runtime, choose_threads, start_runtime, whole
-from .tokenizer import Tokenizer
 
 MOST_SKIPPED = 10  # updates without finite gradients, one after another: no more will help
 
@@ -69,27 +41,28 @@ class Trainer:
     def __init__(
         self, folder: Path, recipe: Recipe, runtime: Runtime, started: float, initial: str
     ) -> None:
-        self.folder, self.runtime = folder, runtime
+        self.folder, self.runtime, wish = folder, runtime, recipe.train
         self.corpus = Corpus(recipe.data)
         self.tokenizer = self.corpus.tokenizer
-        torch.manual_seed(recipe.train.seed)
-        self.model, self.recipe = build_model(recipe, self.tokenizer, initial, folder.parent)
+        torch.manual_seed(wish.seed)
+        self.model, self.recipe = hub.build_model(recipe, self.tokenizer, initial, folder.parent)
         self.model.to(runtime.device)
         # It shares the plain module's parameters; only the update goes through it.
         self.replica = Replica(self.model, runtime)
-        self.optimizer = build_optimizer(self.model, self.recipe.train, runtime.dtype)
+        self.optimizer = optim.build_optimizer(self.model, wish, runtime.dtype)
         self.scaler = torch.amp.GradScaler(runtime.device.type, enabled=runtime.needs_scaler)
-        self.batches = Batches(self.corpus.train, self.recipe.model.context, self.recipe.train.seed)
+        self.batches = Batches(self.corpus.train, self.recipe.model.context, wish.seed)
         self.micro_batch = divide(self.recipe, runtime.world_size)
-        self.step, self.end = 0, float(self.recipe.train.steps)  # updates done, and in all
+        self.step, self.end = 0, float(wish.steps)  # updates done, and in all
         self.saved = self.reported = -1  # the step of the newest checkpoint, of the last report
         self.skipped = 0  # updates left out, one after another
         self.clock = Clock(started, 0.0, 0)
-        self.items = items_of(recipe)
+        path = Path(recipe.data.hellaswag)  # where it is missing, that is said now
+        self.items = read_hellaswag(path) if wish.hellaswag_every else []
         self.mirror: Mirror | None = None
-        if recipe.train.mirror and runtime.is_main:
-            place, keep = Path(recipe.train.mirror) / folder.name, recipe.train.keep_checkpoints
-            self.mirror = Mirror(folder, place, keep, self.note)
+        if wish.mirror and runtime.is_main:
+            place = Path(wish.mirror) / folder.name
+            self.mirror = Mirror(folder, place, wish.keep_checkpoints, self.note)
         self.interrupted = ""  # the name of the signal that asked this rank to stop
         # What the ranks agreed on: to stop, as some rank was asked to; to save before the step
         # that is one for it.
@@ -114,35 +87,28 @@ class Trainer:
                 return self.break_off()
             if not self.is_done():
                 self.look_around()
-                self.save_if_due()
+                if self.overdue or is_due(self.step, self.recipe.train.checkpoint_every):
+                    self.save()
         return self.finish()
 
     def is_done(self) -> bool:
         """Whether all steps are done, or the time that is left is less than a step takes."""
         if self.recipe.train.max_seconds:
-            self.end = self.runtime.agree(self.possible_steps())
+            self.end = self.runtime.agree(self.clock.possible_steps(self.step, self.recipe.train))
         return self.end < self.step + 1
-
-    def possible_steps(self) -> float:
-        """The recipe's steps, or as many as its time allows at the pace so far, by this clock."""
-        steps, pace = self.recipe.train.steps, self.clock.pace(self.step)
-        left = self.recipe.train.max_seconds - self.clock.seconds()
-        if not pace:
-            return steps if left > 0 else self.step
-        return min(steps, self.step + max(left, 0.0) / pace)
 
     def update(self) -> None:
         """One step: the gradients of all its tokens, clipped, then AdamW."""
         began = time.monotonic()
-        self.rate = learning_rate(self.step, self.end, self.recipe.train)
+        self.rate = optim.learning_rate(self.step, self.end, self.recipe.train)
         set_window(self.model, self.step / max(self.end, 1))
-        set_rates(self.optimizer, self.rate, momentum(self.step, self.end))
+        optim.set_rates(self.optimizer, self.rate, optim.momentum(self.step, self.end))
         loss = self.accumulate()
         # Before anything waits for the GPU: this is where a rank that is lost is noticed.
         wishes = torch.tensor([bool(self.interrupted), self.is_overdue()]).double()
         self.stopping, self.overdue = (self.runtime.sum(wishes) > 0).tolist()
         self.scaler.unscale_(self.optimizer)
-        norm = clip_gradients(self.model, self.recipe.train.grad_clip)
+        norm = optim.clip_gradients(self.model, self.recipe.train.grad_clip)
         self.loss = float(self.runtime.sum(loss)) / self.runtime.world_size
         self.norm = float(whole(norm))
         if self.is_usable():
@@ -201,12 +167,12 @@ class Trainer:
 
     def look_around(self) -> None:
         """Evaluate and sample, where this step is one for it."""
-        train, sample = self.recipe.train, self.recipe.sample
+        train, samples = self.recipe.train, self.recipe.sample
         if self.step > self.clock.first and is_due(self.step, train.eval_every):
             self.validate()
         if self.step > self.clock.first and is_due(self.step, train.hellaswag_every):
             self.score_hellaswag()
-        if self.step in sample.at or (self.step and is_due(self.step, sample.every)):
+        if self.step in samples.at or (self.step and is_due(self.step, samples.every)):
             self.show_sample()
 
     def validate(self) -> None:
@@ -227,30 +193,10 @@ class Trainer:
         model = self.runtime.whole_model(self.model)
         if not self.runtime.is_main:
             return
-        wish = self.recipe.sample
-        sampling = Sampling(
-            wish.max_tokens, wish.temperature, wish.top_k, seed=self.recipe.train.seed
-        )
-        model.eval()
-        prompt = self.prompt()
-        text = prompt + continue_text(model, self.tokenizer, prompt, sampling)[0]
-        model.train()
+        text = sample(model, self.tokenizer, self.recipe.sample, self.recipe.train.seed)
         with (self.folder / "samples.txt").open("a", encoding="utf-8", newline="\n") as file:
             file.write(f"=== step {self.step} ===\n{text}\n\n")
         self.record("sample", text=text)
-
-    def prompt(self) -> str:
-        """The recipe's prompt; none where the tokenizer lacks one of its characters."""
-        try:
-            self.tokenizer.encode(self.recipe.sample.prompt)
-        except UserError:
-            return ""
-        return self.recipe.sample.prompt
-
-    def save_if_due(self) -> None:
-        """Save a checkpoint, where this step is one for it."""
-        if self.overdue or is_due(self.step, self.recipe.train.checkpoint_every):
-            self.save()
 
     def is_overdue(self) -> bool:
         """Whether more work would be lost in a crash than the recipe wants; rank 0 decides."""
@@ -262,7 +208,7 @@ class Trainer:
         if self.step == self.saved:
             return
         weights = self.runtime.collect(self.model.state_dict())
-        moments = self.runtime.collect(optimizer_tensors(self.model, self.optimizer))
+        moments = self.runtime.collect(optim.optimizer_tensors(self.model, self.optimizer))
         if self.runtime.is_main:
             keep = self.recipe.train.keep_checkpoints
             saved = checkpoint.save_checkpoint(
@@ -272,12 +218,6 @@ class Trainer:
                 self.mirror.start(saved)
         self.saved, self.saved_at = self.step, time.monotonic()
         self.runtime.wait()
-
-    def close_mirror(self) -> None:
-        """Wait for the mirror, and give it the run's last words."""
-        if self.mirror:
-            self.mirror.wait()
-            self.mirror.copy(checkpoint.choose_checkpoint(self.folder, self.step))
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds besides tensors."""
@@ -293,13 +233,12 @@ class Trainer:
     def restore(self, folder: Path) -> None:
         """Go on from a checkpoint, as if there had been no pause."""
         state = checkpoint.read_state(folder)
-        check_state(state, self.recipe, self.corpus, self.folder)
+        begun.check_state(state, self.recipe, self.corpus, self.folder)
         weights, now = checkpoint.read_tensors(folder, "model.safetensors"), self.model.state_dict()
         checkpoint.load_weights(self.model, self.runtime.spread(weights, now), str(folder))
         moments = checkpoint.read_tensors(folder, "optimizer.safetensors")
-        owners = {key: now.get(key.rpartition("/")[0]) for key in moments}
-        mine = self.runtime.spread(moments, owners)
-        load_optimizer_tensors(self.model, self.optimizer, mine)
+        mine = self.runtime.spread(moments, now)
+        optim.load_optimizer_tensors(self.model, self.optimizer, mine)
         if state["scaler"]:  # empty unless it was trained in fp16
             self.scaler.load_state_dict(state["scaler"])
         self.step = self.saved = state["step"]
@@ -345,7 +284,7 @@ class Trainer:
         self.event("resume" if self.step else "start", words, **facts, parameters=parameters)
         for words in self.runtime.notes:
             self.note(words)
-        if self.prompt() != self.recipe.sample.prompt:
+        if not spellable(self.tokenizer, self.recipe.sample.prompt):
             self.note("sample.prompt has a character that the text lacks: sampling without")
         if self.step:
             self.note(f"going on from step {self.step}")
@@ -357,7 +296,6 @@ class Trainer:
         by = self.interrupted or "a signal to another rank"
         words = f"stopped by {by} after step {self.step}, saved; go on with --resume"
         self.event("preempted", words)
-        self.close_mirror()
         return self.summary(self.clock.seconds())
 
     def finish(self) -> dict[str, Any]:
@@ -373,7 +311,6 @@ class Trainer:
         summary = self.summary(seconds)
         self.event("done", f"done after {self.step:,} steps and {seconds:.1f} s", summary=summary)
         self.set_state("DONE")
-        self.close_mirror()
         return summary
 
     def summary(self, seconds: float) -> dict[str, Any]:
@@ -392,7 +329,7 @@ class Trainer:
     def set_state(self, state: str) -> None:
         """RUNNING, PREEMPTED, FAILED or DONE, for whoever starts runs."""
         if self.runtime.is_main:
-            write_text(self.folder / "state", state + "\n")
+            write_state(self.folder, state)
 
 
 def without_embeddings(model: GPT) -> int:
@@ -409,32 +346,6 @@ def without_embeddings(model: GPT) -> int:
 def is_due(step: int, every: int) -> bool:
     """Whether something that happens every so many steps (0: never) happens now."""
     return every > 0 and step % every == 0
-
-
-def items_of(recipe: Recipe) -> list[Item]:
-    """HellaSwag's items, if the recipe wants them; where they are missing, that is said now."""
-    wanted = recipe.train.hellaswag_every > 0
-    return read_hellaswag(Path(recipe.data.hellaswag)) if wanted else []
-
-
-def build_model(
-    recipe: Recipe, tokenizer: Tokenizer, initial: str, runs: Path
-) -> tuple[GPT, Recipe]:
-    """A model, fresh or with the weights of `initial`; and the recipe with its true shape."""
-    wished, known = recipe.model.vocab_size, tokenizer.vocab_size
-    require(
-        initial != "" or wished in (0, known),
-        f"model.vocab_size = {wished}, but the data's tokenizer has {known} ids",
-    )
-    recipe = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, vocab_size=known))
-    if not initial:
-        return build(recipe.model, recipe.modern), recipe
-    source = hub.load_initial(initial, tokenizer, runs)
-    config = dataclasses.replace(source.config, dropout=recipe.model.dropout)
-    recipe = dataclasses.replace(recipe, model=config, modern=switches_of(source))
-    model = build(recipe.model, recipe.modern)
-    model.load_state_dict(source.state_dict())
-    return model, recipe
 
 
 # Starting and resuming.
@@ -456,21 +367,19 @@ def train(
     name = name or recipe_path.stem
     check_run_name(name)
     folder = runs / name
-    recipe = find_recipe(folder, recipe_path, overrides)
+    recipe = begun.find_recipe(folder, recipe_path, overrides)
     mirrors = [Path(recipe.train.mirror) / name] if recipe.train.mirror else []
     if resume and mirrors:
         take_from_mirror(folder, mirrors[0])
-        recipe = find_recipe(folder, recipe_path, overrides)
+        recipe = begun.find_recipe(folder, recipe_path, overrides)
     for place in [folder, *mirrors]:
-        begun = (place / "recipe.toml").exists()
-        require(
-            resume or not begun, f"{place} exists; go on with --resume, or choose another --name"
-        )
-    if summary := summary_of_finished(folder, recipe):
+        is_free = not (place / "recipe.toml").exists()
+        require(resume or is_free, f"{place} exists; go on with --resume, or choose another --name")
+    if summary := begun.summary_of_finished(folder, recipe):
         print(f"{folder} is finished; there is nothing to resume", flush=True)
         return summary
     runtime = start_runtime(recipe.runtime)
-    before = earlier_threads(folder, runtime.world_size)
+    before = begun.earlier_threads(folder, runtime.world_size)
     runtime = choose_threads(runtime, recipe.runtime.threads, before, recipe.model.width)
     summary = run_attempt(folder, recipe, runtime, started, resume)
     runtime.close()  # not after an error: the other ranks would be waited for in vain
@@ -484,7 +393,7 @@ def run_attempt(
     resumes = resume and checkpoint.find_checkpoints(folder)
     initial = "" if resumes else recipe.train.init_from
     trainer = Trainer(folder, recipe, runtime, started, initial)
-    check_tokenizer(folder, trainer.corpus)
+    begun.check_tokenizer(folder, trainer.corpus)
     with watched_signals(trainer), one_reason(trainer), locked(folder, runtime.is_main):
         if runtime.is_main:
             checkpoint.sweep(folder)
@@ -492,12 +401,17 @@ def run_attempt(
             trainer.mirror.check()
         if resume:
             go_back(trainer)
-        open_folder(trainer)
+        if runtime.is_main:
+            begun.open_folder(folder, trainer.recipe, trainer.tokenizer)
+        runtime.wait()
         try:
-            return trainer.run()
+            summary = trainer.run()
         except BaseException:
             trainer.set_state("FAILED")
             raise
+        if trainer.mirror:
+            trainer.mirror.close(trainer.step)
+        return summary
 
 
 def go_back(trainer: Trainer) -> None:
@@ -512,16 +426,6 @@ def go_back(trainer: Trainer) -> None:
             f"ranks find different checkpoints in {trainer.folder}; give --runs a folder that all"
             " machines share"
         )
-
-
-def open_folder(trainer: Trainer) -> None:
-    """Write the run's tokenizer, state and recipe; the recipe, which makes it a run, last."""
-    folder = trainer.folder
-    if trainer.runtime.is_main:
-        trainer.tokenizer.save(folder / "tokenizer.json")
-        trainer.set_state("RUNNING")
-        write_text(folder / "recipe.toml", to_toml(trainer.recipe))
-    trainer.runtime.wait()
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:

@@ -1,13 +1,13 @@
-"""Going on with a run that has begun: by which recipe, and with what as it was."""
+"""A run that has begun: by which recipe it goes on, and what must be as it was."""
 
 import dataclasses
 from pathlib import Path
 from typing import Any
 
-from .config import Recipe, UserError, load_recipe, require
+from .config import Recipe, UserError, load_recipe, require, to_toml, write_text
 from .data import Corpus
-from .runlog import finished_summary, read_metrics, read_state
-from .tokenizer import load_tokenizer
+from .runlog import finished_summary, read_metrics, read_state, write_state
+from .tokenizer import Tokenizer, load_tokenizer
 
 # A resumed run must stay the same run, so these may not change.
 FIXED_KEYS = (
@@ -76,3 +76,10 @@ def check_state(state: dict[str, Any], recipe: Recipe, corpus: Corpus, folder: P
             f"{corpus.folder} holds {len(corpus.train):,} tokens, but this run was trained on"
             f" {state['corpus_tokens']:,}; give data.path the same corpus"
         )
+
+
+def open_folder(folder: Path, recipe: Recipe, tokenizer: Tokenizer) -> None:
+    """Write the run's tokenizer, state and recipe; the recipe, which makes it a run, last."""
+    tokenizer.save(folder / "tokenizer.json")
+    write_state(folder, "RUNNING")
+    write_text(folder / "recipe.toml", to_toml(recipe))
