@@ -71,12 +71,12 @@ def import_folder(folder: Path) -> tuple[GPT, Tokenizer]:
     Raises UserError for another architecture, for weights that are only there as a pickle, and
     for tensors with other names or shapes.
     """
-    if read_json(folder).get("format") == OUR_FORMAT:
-        return import_modern(folder)
-    config = read_config(folder)
-    tokenizer = import_tokenizer(folder, config.vocab_size)
-    model = GPT(config)
-    load_weights(model, from_hugging_face(read_weights(folder), model), str(folder))
+    found = read_json(folder)
+    is_ours = found.get("format") == OUR_FORMAT
+    config, switches = (read_ours if is_ours else read_theirs)(found, folder)
+    tokenizer, model = import_tokenizer(folder, config.vocab_size), build(config, switches)
+    tensors = read_weights(folder)
+    load_weights(model, tensors if is_ours else from_hugging_face(tensors, model), str(folder))
     return model.eval(), tokenizer
 
 
@@ -120,18 +120,6 @@ def load_initial(source: str, tokenizer: Tokenizer, runs: Path) -> GPT:
     return model
 
 
-def import_modern(folder: Path) -> tuple[GPT, Tokenizer]:
-    """A modern model and its tokenizer from a folder of our own format."""
-    try:
-        sections = read_json(folder)
-        config, switches = ModelConfig(**sections["model"]), ModernConfig(**sections["modern"])
-    except (KeyError, TypeError):
-        raise UserError(f"{folder}/config.json is damaged, or of a later version") from None
-    model = build(config, switches)
-    load_weights(model, read_weights(folder), str(folder))
-    return model.eval(), import_tokenizer(folder, config.vocab_size)
-
-
 def read_json(folder: Path) -> dict[str, Any]:
     """What config.json holds; UserError where there is none."""
     try:
@@ -145,10 +133,17 @@ def read_json(folder: Path) -> dict[str, Any]:
         raise UserError(f"{folder}/config.json is damaged or describes no GPT-2") from None
 
 
-def read_config(folder: Path) -> ModelConfig:
-    """Their config.json as ours; UserError where it describes anything but a GPT-2."""
+def read_ours(found: dict[str, Any], folder: Path) -> tuple[ModelConfig, ModernConfig]:
+    """What a config.json of our own format says."""
     try:
-        theirs = read_json(folder)
+        return ModelConfig(**found["model"]), ModernConfig(**found["modern"])
+    except (KeyError, TypeError):
+        raise UserError(f"{folder}/config.json is damaged, or of a later version") from None
+
+
+def read_theirs(theirs: dict[str, Any], folder: Path) -> tuple[ModelConfig, ModernConfig]:
+    """What their config.json says, as ours; UserError where it describes anything but a GPT-2."""
+    try:
         found = {"model_type": None} | {k: v for k, v in theirs.items() if k in FIXED}
         for key, value in found.items():
             if value != FIXED[key]:
@@ -158,8 +153,8 @@ def read_config(folder: Path) -> ModelConfig:
         sizes = {our: theirs[their] for our, their in SIZE_NAMES.items()}
         if any(type(size) is not int for size in sizes.values()):
             raise TypeError
-        return ModelConfig(**sizes)
-    except (ValueError, TypeError, AttributeError, KeyError):
+        return ModelConfig(**sizes), ModernConfig()
+    except (TypeError, KeyError):
         raise UserError(f"{folder}/config.json is damaged or describes no GPT-2") from None
 
 
