@@ -90,9 +90,10 @@ def exit_status(work: Callable[[], int]) -> int:
         status, sentence = explain(error)
         if sentence is None and not several:
             raise
-        # In one piece, as other ranks speak too.
-        words = traceback.format_exc() if sentence is None else f"error: {sentence}\n"
-        sys.stderr.write(words if sentence != "" else "")
+        if sentence is None:
+            traceback.print_exc()
+        elif sentence:
+            sys.stderr.write(f"error: {sentence}\n")  # in one piece, as other ranks speak too
     if several:
         leave(status)
     return status
