@@ -161,10 +161,13 @@ def generate_ours(
     import torch
 
     from buildgpt.core import load_core
+    from buildgpt.decoding import FEW_ROWS, for_decoding, pack_for_few
 
     core = load_core()
     model = core.model.GPT(core.config.ModelConfig(**shape)).eval().to(device)
-    model = core.generate.for_decoding(model, getattr(torch, dtype))
+    model = for_decoding(model, getattr(torch, dtype))
+    if samples <= FEW_ROWS:
+        pack_for_few(model)
     sampling = core.generate.Sampling(max_tokens=tokens, temperature=0, samples=samples)
     ids = list(range(1, prompt + 1))
     return lambda: list(core.generate.generate(model, ids, sampling))

@@ -59,10 +59,12 @@ def measure(core: Any, dtype: str, groups: list[list[Any]]) -> dict[str, Any]:
     """Seconds of both in turn, in one dtype."""
     import torch
 
+    from buildgpt.decoding import for_decoding
+
     torch.manual_seed(0)
     runtime = core.runtime.Runtime(torch.device("cpu"), core.runtime.DTYPES[dtype])
     model = core.model.GPT(core.config.ModelConfig(**SHAPE)).eval()
-    fast = core.generate.for_decoding(model, runtime.dtype)
+    fast = for_decoding(model, runtime.dtype)
 
     def together(items: list[Any]) -> list[list[float]]:
         return core.hellaswag.summed_losses(fast, items, runtime, lambda *_: None).tolist()

@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from buildgpt.gpt import checkpoint, config, runlog, train
+from buildgpt.gpt import mirror as mirror_module
 from buildgpt.gpt.config import ModelConfig, UsageError, UserError
 from buildgpt.gpt.model import GPT
 
@@ -368,10 +369,10 @@ def test_a_run_goes_on_from_the_mirror_on_a_new_machine(fit, tmp_path, monkeypat
 def test_the_newer_of_run_and_mirror_counts(mirrored, fit, tmp_path):
     run, mirror = mirrored
     shutil.rmtree(run / "checkpoints" / "step_000008")
-    checkpoint.take_from_mirror(run, mirror)
+    mirror_module.take_from_mirror(run, mirror)
     assert steps(run) == [6, 8]
     shutil.rmtree(mirror / "checkpoints" / "step_000008")
-    checkpoint.take_from_mirror(run, mirror)
+    mirror_module.take_from_mirror(run, mirror)
     assert steps(run) == [6, 8]
 
 
@@ -386,13 +387,13 @@ def test_of_a_damaged_mirror_the_checkpoint_before_counts(mirrored, name, capsys
     run, mirror = mirrored
     shutil.rmtree(run)
     change_a_byte(mirror / "checkpoints" / "step_000008" / name)
-    checkpoint.take_from_mirror(run, mirror)
+    mirror_module.take_from_mirror(run, mirror)
     assert steps(run) == [6]
     assert f"{name} was changed or damaged" in capsys.readouterr().out
     shutil.rmtree(run)
     change_a_byte(mirror / "checkpoints" / "step_000006" / name)
     with pytest.raises(UserError, match=rf"{name} was changed or damaged"):
-        checkpoint.take_from_mirror(run, mirror)
+        mirror_module.take_from_mirror(run, mirror)
     assert steps(run) == []
 
 
@@ -410,7 +411,8 @@ def test_what_is_cut_off_does_not_stay(mirrored, tmp_path):
 
 
 def test_a_mirror_that_was_full_takes_the_next_checkpoint(trained, tmp_path, monkeypatch):
-    mirror, copyfile = checkpoint.Mirror(trained, tmp_path / "bucket", 2), shutil.copyfile
+    told, copyfile = [], shutil.copyfile
+    mirror = mirror_module.Mirror(trained, tmp_path / "bucket", 2, told.append)
 
     def full(source, target):
         Path(target).write_bytes(b"half")
@@ -419,7 +421,8 @@ def test_a_mirror_that_was_full_takes_the_next_checkpoint(trained, tmp_path, mon
     old, new = checkpoint.find_checkpoints(trained)
     monkeypatch.setattr(shutil, "copyfile", full)
     mirror.copy(old)
-    assert "did not take step_000006: [Errno 28] No space left on device" in mirror.problem
+    assert len(told) == 1
+    assert "did not take step_000006: [Errno 28] No space left on device" in told[0]
     assert list((tmp_path / "bucket" / "checkpoints").iterdir()) == []
     monkeypatch.setattr(shutil, "copyfile", copyfile)
     mirror.copy(new)
@@ -453,16 +456,16 @@ def test_a_copy_that_was_cut_off_is_no_checkpoint(mirrored, monkeypatch):
         assert checkpoint.is_complete(target) == (whole_files == 0)
         copied.clear()
         with pytest.raises(OSError, match="the bucket is gone"):
-            checkpoint.copy_checkpoint(source, target)
+            mirror_module.copy_checkpoint(source, target)
         assert steps(mirror) == [6]
     monkeypatch.undo()
-    checkpoint.copy_checkpoint(source, target)
+    mirror_module.copy_checkpoint(source, target)
     assert steps(mirror) == [6, 8]
 
 
 def test_a_slow_mirror_holds_nobody_up_and_takes_the_newest(trained, tmp_path, monkeypatch):
     """Of those that are started while one is in hand, only the last is copied."""
-    mirror, taken = checkpoint.Mirror(trained, tmp_path / "bucket", 9), []
+    mirror, taken = mirror_module.Mirror(trained, tmp_path / "bucket", 9), []
     begun, goes_on = threading.Event(), threading.Event()
 
     def copy(folder):
@@ -484,7 +487,7 @@ def test_a_mirror_that_fails_leaves_a_note_and_the_run_goes_on(fit, tmp_path, mo
     def fail(source, target, write):
         raise OSError("the bucket is gone")
 
-    monkeypatch.setattr(checkpoint, "copy_run_files", fail)
+    monkeypatch.setattr(mirror_module, "copy_run_files", fail)
     run = fit("run", f"train.mirror={tmp_path / 'bucket'}")
     notes = [x["message"] for x in runlog.read_metrics(run) if x.get("event") == "note"]
     assert len(notes) >= 1

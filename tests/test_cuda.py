@@ -12,9 +12,10 @@ import pytest
 import torch
 import torch.distributed as dist
 
+from buildgpt.decoding import for_decoding
 from buildgpt.gpt import runlog, train
 from buildgpt.gpt.config import ModelConfig, RuntimeConfig
-from buildgpt.gpt.generate import Sampling, for_decoding, generate
+from buildgpt.gpt.generate import Sampling, generate
 from buildgpt.gpt.model import GPT
 from buildgpt.gpt.runtime import compiler_missing, start_runtime
 

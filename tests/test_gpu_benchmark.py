@@ -8,6 +8,7 @@ import os
 import statistics
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -478,9 +479,16 @@ def test_a_run_that_is_stopped_in_time_goes_on_in_the_next_call(tmp_path, monkey
     reserve = race_module.RESERVE
 
     def soon(command: list[str], seconds: float) -> int:
-        return race_module.subprocess.call(["timeout", "-s", "TERM", "6", *command], env=env)
+        process = subprocess.Popen(command, env=gpu.environment())
+        metrics = words.state / "runs" / "faithful" / "metrics.jsonl"
+        while process.poll() is None and '"train"' not in read(metrics):
+            time.sleep(0.05)
+        process.terminate()
+        return process.wait()
 
-    env = gpu.environment()
+    def read(path: Path) -> str:
+        return path.read_text() if path.exists() else ""
+
     monkeypatch.setattr(race_module, "end_in_time", soon)
     assert found.train("faithful", side, 10**6, settings) is None
     assert (words.state / "runs" / "faithful" / "checkpoints").exists()

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
+from buildgpt.decoding import for_decoding
 from buildgpt.gpt.checkpoint import load_run
 from buildgpt.gpt.config import ModelConfig, ModernConfig, UserError
-from buildgpt.gpt.generate import for_decoding
 from buildgpt.gpt.model import GPT
 from buildgpt.gpt.modern import (
     LARGEST_BIGRAM_TABLE,

@@ -18,7 +18,7 @@ PACKAGE = CORE.parent
 # The chain: a module imports only what stands before it.
 ORDER = (
     "config tokenizer data model modern optim runtime checkpoint evaluate hellaswag generate hub"
-    " runlog train"
+    " runlog mirror begun ending train"
 ).split()
 MODULES = sorted(path.stem for path in CORE.glob("*.py") if path.stem != "__init__")
 OUTSIDE = {"torch", "numpy", "tiktoken", "safetensors"}

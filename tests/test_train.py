@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch.nn import functional as F
 
 from buildgpt import api
-from buildgpt.gpt import checkpoint, data, optim, runlog, runtime, train
+from buildgpt.gpt import begun, checkpoint, data, ending, optim, runlog, runtime, train
 from buildgpt.gpt.config import TrainConfig, UsageError, UserError, load_recipe
 
 FILES = ("model.safetensors", "optimizer.safetensors")
@@ -440,9 +440,9 @@ def test_only_a_later_second_signal_ends_the_process_at_once(monkeypatch):
     """The system, shutting down, and torchrun may tell a rank of the same stop."""
     trainer = SimpleNamespace(interrupted="")
     sent, moments = [], iter([10.0, 10.0, 10.0, 10.1, 13.0, 13.0])
-    with train.watched_signals(trainer):
+    with ending.watched_signals(trainer):
         monkeypatch.setattr(train.time, "monotonic", lambda: next(moments))
-        monkeypatch.setattr(train.os, "kill", lambda *words: sent.append(words))
+        monkeypatch.setattr(ending.os, "kill", lambda *words: sent.append(words))
         for wanted in ([], [], [(os.getpid(), signal.SIGTERM)]):
             signal.raise_signal(signal.SIGTERM)
             assert trainer.interrupted == "SIGTERM"
@@ -758,7 +758,7 @@ def test_an_update_that_overflows_fp16_is_left_out_and_told(fit, in_fp16, poison
 
 def test_fp16_that_overflows_whatever_the_scale_stops_the_run(fit, in_fp16, monkeypatch):
     in_fp16()
-    monkeypatch.setattr(train, "clip_gradients", lambda model, largest: torch.tensor(math.nan))
+    monkeypatch.setattr(optim, "clip_gradients", lambda model, largest: torch.tensor(math.nan))
     monkeypatch.setattr(torch.amp.GradScaler, "get_scale", lambda self: 0.5)
     with pytest.raises(UserError, match="gradient norm of nan"):
         fit("run")
@@ -869,7 +869,7 @@ def test_where_no_rank_is_silent_the_error_itself_is_told(silent, said, tmp_path
     here = SimpleNamespace(silent_ranks=lambda: silent, is_first=lambda what: True)
     trainer = SimpleNamespace(runtime=here, folder=tmp_path, step=7)
     error = RuntimeError("NCCL error:\n  no shared memory")
-    assert str(train.lost_rank(trainer, error)).startswith(said)
+    assert str(ending.lost_rank(trainer, error)).startswith(said)
 
 
 def test_one_of_several_ranks_ends_without_the_interpreter_whatever_it_raises(monkeypatch, capfd):
@@ -879,7 +879,7 @@ def test_one_of_several_ranks_ends_without_the_interpreter_whatever_it_raises(mo
     left = []
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setattr(train, "train", fail)
-    monkeypatch.setattr(train, "leave", left.append)
+    monkeypatch.setattr(ending, "leave", left.append)
     assert train.main(["recipe.toml"]) == 1
     assert left == [1]
     assert "KeyError: 'a bug'" in capfd.readouterr().err
@@ -902,5 +902,5 @@ def test_a_resumed_run_keeps_its_number_of_threads(fit, monkeypatch):
     assert [line["threads"] for line in lines if "threads" in line] == [3, 3]
     told = [line["message"] for line in lines if line["event"] == "note"]
     assert ["busy" in words for words in told if "3 of 4 threads" in words] == [True, False]
-    assert train.earlier_threads(folder, 1) == 3
-    assert train.earlier_threads(folder, 2) == 0
+    assert begun.earlier_threads(folder, 1) == 3
+    assert begun.earlier_threads(folder, 2) == 0

@@ -33,9 +33,19 @@ class Loaded:
     @cached_property
     def decoder(self) -> Any:
         """The model in the form that decodes fastest, in the dtype of training."""
+        from .decoding import for_decoding
+
         runtime, device = self.core.runtime, self.model.token_embedding.weight.device
         dtype, _ = runtime.choose_dtype(self.recipe.runtime.dtype, device)
-        return self.core.generate.for_decoding(self.model, dtype)
+        return for_decoding(self.model, dtype)
+
+    def decoder_for(self, sampling: Any) -> Any:
+        """The decoder, ready for so many samples side by side."""
+        from .decoding import FEW_ROWS, pack_for_few
+
+        if sampling.samples <= FEW_ROWS:
+            pack_for_few(self.decoder)
+        return self.decoder
 
     def sampling(self, **wishes: Any) -> Any:
         """max_tokens, temperature, top_k, top_p, seed, samples, checked."""
@@ -48,12 +58,14 @@ class Loaded:
     def continuations(self, prompt: str = "", **wishes: Any) -> list[str]:
         """Several continuations, `samples` of them."""
         sampling = self.sampling(**wishes)
-        return self.core.generate.continue_text(self.decoder, self.tokenizer, prompt, sampling)
+        decoder = self.decoder_for(sampling)
+        return self.core.generate.continue_text(decoder, self.tokenizer, prompt, sampling)
 
     def stream(self, prompt: str = "", **wishes: Any) -> Iterator[str]:
         """The continuation, piece by piece."""
         sampling = self.sampling(**wishes)
-        return self.core.generate.stream_text(self.decoder, self.tokenizer, prompt, sampling)
+        decoder = self.decoder_for(sampling)
+        return self.core.generate.stream_text(decoder, self.tokenizer, prompt, sampling)
 
     def evaluate(self, data: str | Path = "") -> Any:
         """The validation loss on a folder of shards, the run's own if none is given.

@@ -279,7 +279,7 @@ def evaluate(
         return
     result = model.evaluate(data)
     if as_json:
-        known = core.train.known
+        known = core.runlog.known
         figures = {"val_loss": known(result.loss), "bits_per_byte": known(result.bits_per_byte)}
         print(
             json.dumps(

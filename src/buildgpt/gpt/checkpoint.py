@@ -15,8 +15,8 @@ import json
 import os
 import re
 import shutil
-import threading
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from .config import Recipe, UserError, load_recipe, require, sha256, write_bytes, write_text
+from .config import Recipe, UserError, load_recipe, sha256, write_text
 from .model import GPT
 from .modern import build
 from .tokenizer import Tokenizer, load_tokenizer
@@ -48,23 +48,30 @@ def save_checkpoint(
     disk is full, leaving the earlier checkpoints as they were.
     """
     folder = run / "checkpoints" / f"step_{step:06d}"
-    temporary = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)  # left by a save that was killed
-    try:
-        temporary.mkdir(parents=True)
+    with appearing(folder) as temporary:
         save_tensors(temporary / "model.safetensors", model)
         if optimizer:
             save_tensors(temporary / "optimizer.safetensors", optimizer)
         write_text(temporary / "state.json", json.dumps({"step": step} | state) + "\n")
         seal(temporary)
-        shutil.rmtree(folder, ignore_errors=True)  # only ever an incomplete one
+    for old in find_checkpoints(run)[:-keep] if keep else []:
+        remove_checkpoint(old)
+    return folder
+
+
+@contextmanager
+def appearing(folder: Path) -> Iterator[Path]:
+    """A temporary folder to be filled, which then gets this name, or nothing if that fails."""
+    temporary = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)  # left by a process that was killed
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        shutil.rmtree(folder, ignore_errors=True)  # only ever an incomplete checkpoint
         temporary.replace(folder)
         sync(folder.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    for old in find_checkpoints(run)[:-keep] if keep else []:
-        remove_checkpoint(old)
-    return folder
 
 
 def save_tensors(
@@ -139,15 +146,13 @@ def is_complete(folder: Path) -> bool:
 
 def choose_checkpoint(run: Path, step: int | None = None) -> Path:
     """The newest complete checkpoint, or that of a step; UserError if there is none."""
-    found = find_checkpoints(run)
-    if step is not None:
-        found = [folder for folder in found if step_of(folder) == step]
+    there = find_checkpoints(run)
+    found = [folder for folder in there if step in (None, step_of(folder))]
     if not found:
         which = "complete checkpoint" if step is None else f"complete checkpoint of step {step}"
-        others = ", ".join(str(step_of(folder)) for folder in find_checkpoints(run))
-        raise UserError(
-            f"{run} has no {which}" + (f"; it has those of: {others}" if others else "")
-        )
+        others = ", ".join(str(step_of(folder)) for folder in there)
+        hint = f"; it has those of: {others}" if others else ""
+        raise UserError(f"{run} has no {which}{hint}")
     return found[-1]
 
 
@@ -172,125 +177,6 @@ def read_state(folder: Path) -> dict[str, Any]:
     if not is_promised(folder, "state.json"):
         raise UserError(f"{folder} has no state.json; delete it to use the checkpoint before it")
     return json.loads((folder / "state.json").read_text(encoding="utf-8"))
-
-
-class Mirror:
-    """A second folder for a run's checkpoints, such as a mounted bucket, filled in the background.
-
-    Renaming is not atomic there, so each file is copied to its place, and complete.json, without
-    which a checkpoint does not exist, last.
-    """
-
-    def __init__(self, run: Path, mirror: Path, keep: int) -> None:
-        self.run, self.mirror, self.keep = run, mirror, keep
-        self.thread: threading.Thread | None = None
-        self.next: Path | None = None  # the checkpoint to copy after the one in hand
-        self.problem = ""  # what went wrong with the latest copy
-
-    def check(self) -> None:
-        """Raise before the training, not after its first checkpoint, what would go wrong."""
-        place, run = self.mirror.resolve(), self.run.resolve()
-        require(
-            place != run and run not in place.parents,
-            f"train.mirror would put copies of {self.run} into {self.mirror}; give another folder",
-        )
-        try:
-            self.mirror.mkdir(parents=True, exist_ok=True)
-            (self.mirror / ".probe").write_bytes(b"can this be written?")
-            (self.mirror / ".probe").unlink()
-        except OSError as error:
-            raise UserError(
-                f"train.mirror: cannot write {self.mirror}: {error.strerror}; mend that, or give"
-                " another folder"
-            ) from None
-
-    def start(self, checkpoint: Path) -> None:
-        """Have a checkpoint and the run's other files copied, after the one that is in hand.
-
-        If yet another is started before its turn comes, only that newer one is copied.
-        """
-        self.next = checkpoint
-        if self.thread is None or not self.thread.is_alive():
-            self.thread = threading.Thread(target=self.work)
-            self.thread.start()
-
-    def work(self) -> None:
-        """Copy until nothing is left to copy."""
-        while self.next:
-            checkpoint, self.next = self.next, None
-            self.copy(checkpoint)
-
-    def copy(self, checkpoint: Path) -> None:
-        """Copy now; a failure is kept in `problem`, as the run itself has lost nothing."""
-        try:
-            sweep(self.mirror)
-            copy_run_files(self.run, self.mirror, Path.write_bytes)
-            target = self.mirror / "checkpoints" / checkpoint.name
-            if not is_complete(target) or read_promise(target) != read_promise(checkpoint):
-                copy_checkpoint(checkpoint, target)
-            for old in find_checkpoints(self.mirror)[: -self.keep]:
-                remove_checkpoint(old)
-        except OSError as error:
-            sweep(self.mirror)  # half a copy is of no use, and takes the room of a whole one
-            self.problem = f"{self.mirror} did not take {checkpoint.name}: {error}"
-
-    def wait(self) -> None:
-        """Return when all that was started is copied."""
-        if self.thread:
-            self.thread.join()
-        self.work()  # what was started while the thread was about to end
-
-
-RUN_FILES = ("recipe.toml", "tokenizer.json", "samples.txt", "metrics.jsonl", "state")
-
-
-def copy_run_files(source: Path, target: Path, write: Callable[[Path, bytes], Any]) -> None:
-    """Copy what a run has besides checkpoints. What is there and the same stays untouched, as a
-    copy that is cut off would damage it."""
-    target.mkdir(parents=True, exist_ok=True)
-    for name in RUN_FILES:
-        data = (source / name).read_bytes() if (source / name).exists() else b""
-        if data and not ((target / name).exists() and (target / name).read_bytes() == data):
-            write(target / name, data)
-
-
-def copy_checkpoint(source: Path, target: Path) -> None:
-    """Copy a checkpoint file by file, complete.json last."""
-    target.mkdir(parents=True, exist_ok=True)
-    (target / COMPLETE).unlink(missing_ok=True)
-    for name in [*read_promise(source), COMPLETE]:
-        shutil.copyfile(source / name, target / name)
-        sync(target / name)
-
-
-def take_from_mirror(run: Path, mirror: Path) -> None:
-    """Bring the mirror's newest checkpoint to a run that has none as new, as on a new machine.
-
-    Of damaged copies the one before counts; UserError if all that are newer are damaged.
-    """
-    newest = max([0, *(step_of(folder) for folder in find_checkpoints(run))])
-    theirs = [folder for folder in find_checkpoints(mirror) if step_of(folder) > newest]
-    problem = ""
-    for folder in reversed(theirs):
-        if problem:
-            print(f"{problem}; taking the one before it", flush=True)
-        problem = damage(folder)
-        if not problem:
-            if not (run / "recipe.toml").exists():
-                copy_run_files(mirror, run, write_bytes)
-            return copy_checkpoint(folder, run / "checkpoints" / folder.name)
-    if problem:
-        raise UserError(problem)
-
-
-def damage(folder: Path) -> str:
-    """What is wrong with a checkpoint's files, in words; empty if they are as promised."""
-    try:
-        for name in read_promise(folder):
-            is_promised(folder, name)
-    except UserError as error:
-        return str(error)
-    return ""
 
 
 def find_run(name: str, runs: Path) -> Path:

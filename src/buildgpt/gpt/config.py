@@ -10,7 +10,7 @@ import re
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 
 class UserError(Exception):
@@ -37,8 +37,21 @@ SIZES = {
 LARGEST_SIZE = 1_000_000  # of a model's sizes: beyond it, a slip of the finger
 
 
+class Section:
+    """What is true of every section: words are among their choices, no number is negative."""
+
+    def __post_init__(self) -> None:
+        section = type(self).__name__.removesuffix("Config").lower()
+        for one in dataclasses.fields(self):  # type: ignore[arg-type]
+            key, value = f"{section}.{one.name}", getattr(self, one.name)
+            if get_origin(one.type) is Literal:
+                require_choice(key, value, get_args(one.type))
+            elif isinstance(value, int | float):
+                require(value >= 0, f"{key} must not be negative")
+
+
 @dataclass(frozen=True)
-class ModelConfig:
+class ModelConfig(Section):
     """The shape of a GPT-2. In a recipe, `size = "124M"` stands for layers, heads and width."""
 
     layers: int = 12
@@ -48,7 +61,8 @@ class ModelConfig:
     vocab_size: int = 0  # 0: the tokenizer's
     dropout: float = 0.0
     init_std: float = 0.02  # GPT-2's; a narrow model learns faster from a larger one
-    architecture: str = "gpt2"  # or "modern", with the switches of the section [modern]
+    # "modern" has the switches of the section [modern].
+    architecture: Literal["gpt2", "modern"] = "gpt2"
 
     def __post_init__(self) -> None:
         for name in ("layers", "heads", "width", "context"):
@@ -61,12 +75,12 @@ class ModelConfig:
                 f" nearest that does: {nearest_divisor(self.width, self.heads)}"
             )
         require(self.init_std > 0, "model.init_std must be above 0")
-        require_choice("model.architecture", self.architecture, ("gpt2", "modern"))
         require(0 <= self.dropout < 1, "model.dropout must be at least 0 and below 1")
+        super().__post_init__()
 
 
 @dataclass(frozen=True)
-class ModernConfig:
+class ModernConfig(Section):
     """What a modern model does otherwise than GPT-2 (modern.py); each change can be left out."""
 
     rms_norm: bool = True  # without weights; no layer has biases then
@@ -85,7 +99,7 @@ class ModernConfig:
 
 
 @dataclass(frozen=True)
-class DataConfig:
+class DataConfig(Section):
     """Which shards to read. `tokenizer` names one for a folder that has no manifest."""
 
     path: str = ""
@@ -93,12 +107,9 @@ class DataConfig:
     val_tokens: int = 0  # 0: the whole validation split
     hellaswag: str = "data/hellaswag/hellaswag_val.jsonl"  # read where train.hellaswag_every asks
 
-    def __post_init__(self) -> None:
-        require_not_negative("data", self, ("val_tokens",))
-
 
 @dataclass(frozen=True)
-class TrainConfig:
+class TrainConfig(Section):
     """How long, how fast, how often. 0 switches a limit or a period off."""
 
     steps: int = 1000
@@ -109,12 +120,13 @@ class TrainConfig:
     seed: int = 1337
     init_from: str = ""
     lr: float = 6e-4
-    optimizer: str = "adamw"  # or "muon": that for the blocks' matrices, AdamW for the rest
+    # Muon is for the blocks' matrices, AdamW for the rest.
+    optimizer: Literal["adamw", "muon"] = "adamw"
     matrix_lr: float = 0.02  # Muon's
     normuon: bool = True  # Muon divides each neuron's update by its usual size
     cautious_decay: bool = True  # Muon decays a weight only where its update makes it smaller
     warmup_steps: int = 100
-    schedule: str = "cosine"
+    schedule: Literal["cosine", "wsd"] = "cosine"
     final_lr: float = 0.1  # as a share of lr
     decay_share: float = 0.2  # of the steps after warm-up, for schedule = "wsd"
     weight_decay: float = 0.1
@@ -128,54 +140,45 @@ class TrainConfig:
     checkpoint_minutes: float = 5.0  # and whenever the newest one is so old
     keep_checkpoints: int = 2
     mirror: str = ""  # a second folder for the run, such as a mounted bucket
-    on_nonfinite: str = "stop"
+    on_nonfinite: Literal["stop", "skip"] = "stop"
 
     def __post_init__(self) -> None:
         for name in ("steps", "tokens_per_step", "micro_batch", "log_every", "keep_checkpoints"):
             require(getattr(self, name) >= 1, f"train.{name} must be at least 1")
-        require_not_negative("train", self, ("max_seconds", "warmup_steps", "final_lr"))
-        require_not_negative("train", self, ("weight_decay", "beta1", "beta2", "grad_clip"))
-        require_not_negative("train", self, ("eval_every", "hellaswag_every"))
-        require_not_negative("train", self, ("checkpoint_every", "checkpoint_minutes"))
         rising = list(self.double_at) == sorted({s for s in self.double_at if s > 0})
         require(rising, "train.double_at must hold steps above 0, each above the one before")
         require(0 <= self.seed < 2**32, "train.seed must be at least 0 and below 2**32")
         require(self.tokens_per_step <= 2**32, "train.tokens_per_step must be at most 2**32")
         require(self.lr > 0, "train.lr must be above 0")
         require(self.matrix_lr > 0, "train.matrix_lr must be above 0")
-        require_choice("train.optimizer", self.optimizer, ("adamw", "muon"))
         require(self.final_lr <= 1, "train.final_lr is a share of train.lr: at most 1")
         require(max(self.beta1, self.beta2) < 1, "train.beta1 and train.beta2 must be below 1")
         require(0 < self.decay_share <= 1, "train.decay_share must be above 0 and at most 1")
-        require_choice("train.schedule", self.schedule, ("cosine", "wsd"))
-        require_choice("train.on_nonfinite", self.on_nonfinite, ("stop", "skip"))
+        super().__post_init__()
 
 
 @dataclass(frozen=True)
-class RuntimeConfig:
+class RuntimeConfig(Section):
     """Where to compute. "auto" takes the best that this machine has.
 
     `parallel` is how ranks share a model: "ddp", each has all of it, or "fsdp", each has a part.
     """
 
     device: str = "auto"
-    dtype: str = "auto"
-    compile: str = "auto"
+    dtype: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
+    compile: Literal["auto", "on", "off"] = "auto"
     threads: int = 0  # of a CPU; 0: OMP_NUM_THREADS, or as many as are fastest when a run starts
-    parallel: str = "ddp"
+    parallel: Literal["ddp", "fsdp"] = "ddp"
     checkpoint_activations: bool = False  # a third more arithmetic, a fraction of the memory
     timeout_seconds: float = 600.0  # a rank that is silent for so long is taken for dead
 
     def __post_init__(self) -> None:
-        require_not_negative("runtime", self, ("threads",))
-        require_choice("runtime.dtype", self.dtype, ("auto", "bf16", "fp16", "fp32"))
-        require_choice("runtime.compile", self.compile, ("auto", "on", "off"))
-        require_choice("runtime.parallel", self.parallel, ("ddp", "fsdp"))
         require(self.timeout_seconds > 0, "runtime.timeout_seconds must be above 0")
+        super().__post_init__()
 
 
 @dataclass(frozen=True)
-class SampleConfig:
+class SampleConfig(Section):
     """The same prompt continued while the model trains: at these steps, and every so many."""
 
     prompt: str = ""
@@ -187,7 +190,7 @@ class SampleConfig:
 
     def __post_init__(self) -> None:
         require(min(self.at, default=0) >= 0, "sample.at must not hold negative steps")
-        require_not_negative("sample", self, ("every", "max_tokens", "temperature", "top_k"))
+        super().__post_init__()
 
 
 @dataclass(frozen=True)
@@ -284,10 +287,8 @@ def spread(section: str, key: str, value: Any) -> dict[str, Any]:
 
 def known_keys() -> list[str]:
     """Every section, and every dotted key that a recipe may hold."""
-    fields = [
-        f"{name}.{f.name}" for name, kind in SECTIONS.items() for f in dataclasses.fields(kind)
-    ]
-    return [*SECTIONS, "model.size", *fields]
+    sections = [(name, dataclasses.fields(kind)) for name, kind in SECTIONS.items()]
+    return [*SECTIONS, "model.size", *(f"{name}.{f.name}" for name, of in sections for f in of)]
 
 
 def check_key(key: str, source: str) -> None:
@@ -300,16 +301,14 @@ def check_key(key: str, source: str) -> None:
 
 def fit(target: dataclasses.Field, value: Any, section: str) -> Any:
     """Check a TOML value against a field's type; an int is taken for a float."""
-    wanted: Any = target.type
-    if wanted is float and type(value) is int:
+    kind: Any = get_origin(target.type) or target.type
+    kind = str if kind is Literal else kind
+    if kind is float and type(value) is int:
         value = float(value)
-    if get_origin(wanted) is tuple and isinstance(value, list):
-        good, value = all(type(v) is get_args(wanted)[0] for v in value), tuple(value)
-    else:
-        good = type(value) is wanted
-    if wanted is float and good:
-        good = math.isfinite(value)
-    name = "list of integers" if get_origin(wanted) else wanted.__name__
+    if kind is tuple and type(value) is list and all(type(v) is int for v in value):
+        value = tuple(value)
+    good = type(value) is kind and (kind is not float or math.isfinite(value))
+    name = "list of integers" if kind is tuple else kind.__name__
     require(good, f"{section}.{target.name} = {value!r}: it must be of type {name}")
     return value
 
@@ -338,12 +337,6 @@ def require_choice(key: str, value: str, choices: tuple[str, ...]) -> None:
     require(value in choices, f"{key} = {value!r} is not one of: {', '.join(choices)}")
 
 
-def require_not_negative(section: str, config: Any, keys: tuple[str, ...]) -> None:
-    """Raise UsageError unless each of these values is 0 or above."""
-    for key in keys:
-        require(getattr(config, key) >= 0, f"{section}.{key} must not be negative")
-
-
 def tokens_of(step: int, train: TrainConfig) -> int:
     """The tokens of the update that follows `step` updates."""
     return train.tokens_per_step >> sum(at > step for at in train.double_at)
@@ -354,6 +347,25 @@ def tokens_before(step: int, train: TrainConfig) -> int:
     starts = [at for at in (0, *train.double_at) if at < step]
     stops = [*starts[1:], step]
     return sum((b - a) * tokens_of(a, train) for a, b in zip(starts, stops))
+
+
+def divide(recipe: Recipe, ranks: int) -> int:
+    """Sequences a micro-batch, which go into those of the first step, the smallest, on all
+    ranks."""
+    sequences = tokens_of(0, recipe.train) // recipe.model.context
+    require(
+        sequences % ranks == 0,
+        f"{ranks} ranks cannot share the {sequences} sequences of a step equally; nearest"
+        f" numbers that can: {' and '.join(map(str, divisors_around(sequences, ranks)))}",
+    )
+    share = sequences // ranks
+    micro = min(recipe.train.micro_batch, share)
+    require(
+        share % micro == 0,
+        f"micro-batches of {micro} do not go into the {share} sequences of a step on each of"
+        f" {ranks} ranks; nearest that does: train.micro_batch={nearest_divisor(share, micro)}",
+    )
+    return micro
 
 
 def check_run_name(name: str) -> None:

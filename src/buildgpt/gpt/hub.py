@@ -20,9 +20,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from .checkpoint import load_weights, save_tensors
-from .config import ModelConfig, ModernConfig, UserError, write_text
-from .modern import GPT, Modern, build
+from .checkpoint import appearing, find_run, load_run, load_weights, save_tensors
+from .config import ModelConfig, ModernConfig, Recipe, UserError, require, write_text
+from .modern import GPT, Modern, build, switches_of
 from .tokenizer import GPT2Tokenizer, Tokenizer, load_tokenizer
 
 # Our name of a module -> theirs. In a block, {} is its number.
@@ -71,25 +71,53 @@ def import_folder(folder: Path) -> tuple[GPT, Tokenizer]:
     Raises UserError for another architecture, for weights that are only there as a pickle, and
     for tensors with other names or shapes.
     """
-    if read_json(folder).get("format") == OUR_FORMAT:
-        return import_modern(folder)
-    config = read_config(folder)
-    tokenizer = import_tokenizer(folder, config.vocab_size)
-    model = GPT(config)
-    load_weights(model, from_hugging_face(read_weights(folder), model), str(folder))
+    found = read_json(folder)
+    is_ours = found.get("format") == OUR_FORMAT
+    config, switches = (read_ours if is_ours else read_theirs)(found, folder)
+    tokenizer, model = import_tokenizer(folder, config.vocab_size), build(config, switches)
+    tensors = read_weights(folder)
+    load_weights(model, tensors if is_ours else from_hugging_face(tensors, model), str(folder))
     return model.eval(), tokenizer
 
 
-def import_modern(folder: Path) -> tuple[GPT, Tokenizer]:
-    """A modern model and its tokenizer from a folder of our own format."""
-    try:
-        sections = read_json(folder)
-        config, switches = ModelConfig(**sections["model"]), ModernConfig(**sections["modern"])
-    except (KeyError, TypeError):
-        raise UserError(f"{folder}/config.json is damaged, or of a later version") from None
-    model = build(config, switches)
-    load_weights(model, read_weights(folder), str(folder))
-    return model.eval(), import_tokenizer(folder, config.vocab_size)
+def build_model(
+    recipe: Recipe, tokenizer: Tokenizer, initial: str, runs: Path
+) -> tuple[GPT, Recipe]:
+    """What a training starts with: a model, fresh or with the weights of `initial`; and the
+    recipe with its true shape."""
+    if initial:
+        source = load_initial(initial, tokenizer, runs)
+        config = dataclasses.replace(source.config, dropout=recipe.model.dropout)
+        recipe = dataclasses.replace(recipe, model=config, modern=switches_of(source))
+        # Built anew, as its layers took the source's dropout when they were made.
+        model = build(recipe.model, recipe.modern)
+        model.load_state_dict(source.state_dict())
+        return model, recipe
+    wished, true = recipe.model.vocab_size, tokenizer.vocab_size
+    require(
+        wished in (0, true),
+        f"model.vocab_size = {wished}, but the data's tokenizer has {true} ids",
+    )
+    recipe = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, vocab_size=true))
+    return build(recipe.model, recipe.modern), recipe
+
+
+def load_initial(source: str, tokenizer: Tokenizer, runs: Path) -> GPT:
+    """The weights to start a training from: those of a run, or of a folder as above.
+
+    Raises UserError if they are another tokenizer's.
+    """
+    if (Path(source) / "config.json").exists():
+        model, theirs = import_folder(Path(source))
+    else:
+        run = load_run(find_run(source, runs))
+        model, theirs = run.model, run.tokenizer
+    if theirs.to_dict() != tokenizer.to_dict():
+        raise UserError(
+            f"train.init_from = {source!r} was trained with another tokenizer ({theirs.kind}) than"
+            f" the data ({tokenizer.kind}); prepare the text with its tokenizer"
+        )
+    return model
 
 
 def read_json(folder: Path) -> dict[str, Any]:
@@ -105,10 +133,17 @@ def read_json(folder: Path) -> dict[str, Any]:
         raise UserError(f"{folder}/config.json is damaged or describes no GPT-2") from None
 
 
-def read_config(folder: Path) -> ModelConfig:
-    """Their config.json as ours; UserError where it describes anything but a GPT-2."""
+def read_ours(found: dict[str, Any], folder: Path) -> tuple[ModelConfig, ModernConfig]:
+    """What a config.json of our own format says."""
     try:
-        theirs = read_json(folder)
+        return ModelConfig(**found["model"]), ModernConfig(**found["modern"])
+    except (KeyError, TypeError):
+        raise UserError(f"{folder}/config.json is damaged, or of a later version") from None
+
+
+def read_theirs(theirs: dict[str, Any], folder: Path) -> tuple[ModelConfig, ModernConfig]:
+    """What their config.json says, as ours; UserError where it describes anything but a GPT-2."""
+    try:
         found = {"model_type": None} | {k: v for k, v in theirs.items() if k in FIXED}
         for key, value in found.items():
             if value != FIXED[key]:
@@ -118,8 +153,8 @@ def read_config(folder: Path) -> ModelConfig:
         sizes = {our: theirs[their] for our, their in SIZE_NAMES.items()}
         if any(type(size) is not int for size in sizes.values()):
             raise TypeError
-        return ModelConfig(**sizes)
-    except (ValueError, TypeError, AttributeError, KeyError):
+        return ModelConfig(**sizes), ModernConfig()
+    except (TypeError, KeyError):
         raise UserError(f"{folder}/config.json is damaged or describes no GPT-2") from None
 
 
@@ -221,10 +256,7 @@ def export_folder(model: GPT, tokenizer: Tokenizer, folder: Path) -> None:
     """
     if folder.exists():
         raise UserError(f"{folder} exists already; choose another folder")
-    temporary = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        temporary.mkdir(parents=True)
+    with appearing(folder) as temporary:
         if isinstance(model, Modern):
             weights, config = dict(model.state_dict()), our_config(model)
         else:
@@ -234,9 +266,6 @@ def export_folder(model: GPT, tokenizer: Tokenizer, folder: Path) -> None:
         tokenizer.save(temporary / OUR_TOKENIZER)
         if config.get("model_type") == "gpt2" and isinstance(tokenizer, GPT2Tokenizer):
             export_gpt2_tokenizer(tokenizer, temporary, model.config.context)
-        temporary.replace(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def our_config(model: Modern) -> dict[str, Any]:

@@ -93,6 +93,19 @@ class Runtime:
         unit = 1 if sys.platform == "darwin" else 1024
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
+    def facts(self) -> dict[str, Any]:
+        """What a run notes of the place where it computes."""
+        return {
+            "torch": torch.__version__,
+            "threads": torch.get_num_threads(),
+            "device": str(self.device),
+            "device_name": self.device_name(),
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "compiled": self.compile,
+            "parallel": self.parallel,
+            "ranks": self.world_size,
+        }
+
     # What the ranks do together. Each of these must be called by all of them, in the same order.
 
     def sum(self, values: Tensor) -> Tensor:
@@ -130,8 +143,9 @@ class Runtime:
         return gathered
 
     def spread(self, tensors: dict[str, Tensor], like: dict[str, Any]) -> dict[str, Tensor]:
-        """Of each whole tensor the part that this rank holds of the one in `like`."""
-        return {name: part_of(tensor, like.get(name)) for name, tensor in tensors.items()}
+        """Of each whole tensor the part that this rank holds of the parameter in `like`, which
+        names it up to a slash."""
+        return {k: part_of(tensor, like.get(k.partition("/")[0])) for k, tensor in tensors.items()}
 
     def whole_model(self, model: Any) -> Any:
         """The plain module with all weights, for evaluation and sampling: mostly, the model."""
@@ -408,13 +422,11 @@ def choose_device(wish: str) -> torch.device:
 def choose_dtype(wish: str, device: torch.device) -> tuple[torch.dtype, list[str]]:
     """bf16 where the hardware multiplies it, else fp16 on CUDA, else fp32; and notes."""
     best = best_dtype(device)
-    if wish == "auto":
-        return DTYPES[best], []
-    cannot = (wish == "fp16" and device.type != "cuda") or (wish == "bf16" and device.type == "mps")
-    slow = wish == "bf16" and device.type == "cuda" and best != "bf16"
-    if cannot or slow:
-        return DTYPES[best], [f"{wish} does not work well on this {device.type}; taking {best}"]
-    return DTYPES[wish], []
+    wish = best if wish == "auto" else wish
+    works = {best, "fp32", {"cuda": "fp16", "cpu": "bf16"}.get(device.type)}
+    if wish in works:
+        return DTYPES[wish], []
+    return DTYPES[best], [f"{wish} does not work well on this {device.type}; taking {best}"]
 
 
 def best_dtype(device: torch.device) -> str:
@@ -433,16 +445,12 @@ def cpu_multiplies_bf16() -> bool:
 
 
 def choose_compile(wish: str, device: torch.device) -> tuple[bool, list[str]]:
-    """Whether to use torch.compile, and notes."""
+    """Whether to use torch.compile, and notes. Unless it is wished for, that is for GPUs: on a CPU
+    it takes longer than it gives back in a short run."""
     missing = compiler_missing(device)
-    if wish == "off" or (wish == "auto" and not pays_to_compile(device)):
+    if wish == "off" or (wish == "auto" and device.type != "cuda"):
         return False, []
     return not missing, [f"torch.compile is off: {missing}"] if missing else []
-
-
-def pays_to_compile(device: torch.device) -> bool:
-    """Compiling is for GPUs; on a CPU it takes longer than it gives back in a short run."""
-    return device.type == "cuda"
 
 
 def compiler_missing(device: torch.device) -> str:

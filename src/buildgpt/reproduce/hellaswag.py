@@ -23,7 +23,7 @@ def measure(model: Any, file: str, limit: int) -> dict[str, Any]:
         result = model.hellaswag(
             file, limit, lambda done, items: bar.update(task, completed=done, total=items)
         )
-    known = model.core.train.known
+    known = model.core.runlog.known
     return {
         "run": model.source,
         "step": model.step,

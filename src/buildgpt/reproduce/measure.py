@@ -54,7 +54,7 @@ def measure(core: Core, recipe: Any, ranks: int = 1) -> dict[str, Any]:
 
 def measured_shape(core: Core, recipe: Any, device: Any) -> tuple[int, int]:
     """Sequences a micro-batch and micro-batches a step: the recipe's, or fewer if that is long."""
-    micro_batch = core.train.divide(recipe, 1)
+    micro_batch = core.config.divide(recipe, 1)
     sequences = recipe.train.tokens_per_step // recipe.model.context
     dtype, _ = core.runtime.choose_dtype(recipe.runtime.dtype, device)
     peak = matmul_flops(device, dtype, MATMUL_SIZE[device.type])

@@ -145,7 +145,7 @@ def open_run(core: Core, source: str, runs: Path) -> Run:
     if path.exists():
         written = datetime.fromtimestamp(path.stat().st_mtime).isoformat(" ", "seconds")
     recipe = core.config.load_recipe(folder / "recipe.toml")
-    state = core.train.read_state(folder)
+    state = core.runlog.read_state(folder)
     name = folder.resolve().name
     return Run(folder, name, state, recipe, tokenizer_kind(folder), history, written)
 
