@@ -48,6 +48,7 @@ def train_ours(compiled: bool) -> tuple[Any, float]:
     from buildgpt.core import load_core
 
     core = load_core()
+    core.runtime.start_runtime(core.config.RuntimeConfig(device="cpu"))
     model = core.model.GPT(core.config.ModelConfig(**TRAINING))
     optimizer = core.optim.build_optimizer(model, core.config.TrainConfig())
     run = torch.compile(model) if compiled else model

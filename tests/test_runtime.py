@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import platform
 import socket
 import subprocess
 import sys
@@ -26,6 +27,18 @@ from buildgpt.gpt.runtime import (
     start_runtime,
 )
 
+FAULTS = """
+import resource, sys, torch
+from buildgpt.gpt.runtime import keep_freed_memory
+if sys.argv[1] == "kept":
+    keep_freed_memory()
+for _ in range(2):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        pieces = [torch.zeros(2**20) for _ in range(8)]
+        del pieces
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
 CPU, CUDA, MPS = (torch.device(name) for name in ("cpu", "cuda", "mps"))
 BF16, FP16, FP32 = torch.bfloat16, torch.float16, torch.float32
 
@@ -541,3 +554,13 @@ def test_a_single_thread_is_not_measured(threads, monkeypatch):
     monkeypatch.setattr(runtime_module, "ALL_THREADS", 1)
     assert fastest_threads(8, torch.float32) == 1
     assert threads == [4]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
+def test_freed_memory_is_taken_again_without_asking_the_system():
+    def faults(how):
+        command = [sys.executable, "-c", FAULTS, how]
+        return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+    assert faults("given back") > 10_000  # of 80 pieces of 1,024 pages each
+    assert faults("kept") < 100
