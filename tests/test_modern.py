@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
+from buildgpt.gpt import model as model_module
 from buildgpt.gpt.checkpoint import load_run
 from buildgpt.gpt.config import ModelConfig, ModernConfig, UserError
 from buildgpt.gpt.generate import for_decoding
@@ -289,6 +290,30 @@ def test_logits_stay_below_the_cap_and_keep_their_order():
     plain = F.linear(hidden, model.head.weight)[..., : CONFIG.vocab_size]
     assert plain.abs().max() > SOFTCAP >= capped.abs().max()
     torch.testing.assert_close(capped, SOFTCAP * torch.tanh(plain / SOFTCAP))
+
+
+@pytest.mark.parametrize("rows", [1, 7, 24])
+@pytest.mark.parametrize("untied", [True, False])
+def test_a_loss_in_parts_is_the_loss_of_capped_logits(monkeypatch, rows, untied):
+    """Value and gradients, in float64, whatever stands in the padding; no logits are kept."""
+    switches = ModernConfig() if untied else without("untied_head")
+    model, ids = lively(switches).double(), some_ids(2, 13)
+    model.head_weight().data.mul_(20)[CONFIG.vocab_size :] = 1e3
+    assert model(ids[:, :-1]).abs().max() > 0.9 * SOFTCAP
+
+    def results():
+        kept = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+            loss = model(ids[:, :-1], ids[:, 1:]) / 3
+        wide = any(t.numel() == 24 * CONFIG.vocab_size for t in kept)
+        return wide, [loss.detach(), *torch.autograd.grad(loss, list(model.parameters()))]
+
+    keeps, plain = results()
+    monkeypatch.setattr(model_module, "LOGITS_AT_ONCE", rows * 128)
+    keeps_in_parts, in_parts = results()
+    assert keeps and (keeps_in_parts == (rows == 24))
+    for part, whole in zip(in_parts, plain):
+        torch.testing.assert_close(part, whole, rtol=1e-10, atol=1e-13)
 
 
 def visible_naively(ids: list[int], window: int, by_document: bool) -> list[list[bool]]:

@@ -176,6 +176,14 @@ def cross_entropy(logits: Tensor, targets: Tensor, reduction: str) -> Tensor:
     return loss.view_as(targets) if reduction == "none" else loss
 
 
+def cap(logits: Tensor, softcap: float) -> Tensor:
+    """Logits between -softcap and softcap (Gemma 2, 2024), in fp32 at least; 0 leaves them."""
+    if not softcap:
+        return logits
+    exact = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return softcap * torch.tanh(exact / softcap)
+
+
 def is_large(hidden: Tensor, weight: Tensor) -> bool:
     """Whether logits for hidden (B, T, C) and their gradients would fill the memory."""
     logits = hidden.size(0) * hidden.size(1) * weight.size(0)
@@ -187,12 +195,13 @@ class LossInParts(torch.autograd.Function):
 
     The logits' gradient, their softmax less 1 at the target, is known as soon as they are. So it
     goes at once into the gradients of the head and of what it reads, and nothing of the (N, V)
-    logits is kept or computed twice (Hsu et al. 2024, Liger Kernel, section 3.2).
+    logits is kept or computed twice (Hsu et al. 2024, Liger Kernel, section 3.2). Where they are
+    capped, it goes through the cap's slope, 1 - tanh^2, first.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, vocab_size: int
+        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, vocab_size: int, softcap: float
     ) -> Tensor:
         """hidden (N, C), weight (W, C) of the widened vocabulary, targets (N,) -> a scalar."""
         narrow_weight = weight.to(product_dtype(hidden))
@@ -203,12 +212,14 @@ class LossInParts(torch.autograd.Function):
         for start in range(0, hidden.size(0), rows):
             part = slice(start, start + rows)
             x, target = hidden[part].to(narrow_weight.dtype), targets[part, None]
-            logits = F.linear(x, narrow_weight).to(exact)  # (rows, W)
+            logits = cap(F.linear(x, narrow_weight).to(exact), softcap)  # (rows, W)
+            slope = 1 - (logits / softcap).square_() if softcap else None
             logits[:, vocab_size:] = -math.inf  # padding takes no probability
             total = logits.logsumexp(dim=1, keepdim=True)
             loss += (total - logits.gather(1, target)).sum()
             chances = logits.sub_(total).exp_()  # in the logits' place, which are done with
-            to_logits = chances.scatter_add_(1, target, -torch.ones_like(total)).to(x.dtype)
+            to_logits = chances.scatter_add_(1, target, -torch.ones_like(total))
+            to_logits = (to_logits if slope is None else to_logits.mul_(slope)).to(x.dtype)
             to_hidden[part] = to_logits @ narrow_weight
             to_weight += to_logits.T @ x
         ctx.save_for_backward(to_hidden, to_weight)
@@ -219,11 +230,13 @@ class LossInParts(torch.autograd.Function):
         """Everything is there but the factor, in which the mean's 1/N and a loss scale come."""
         to_hidden, to_weight = ctx.saved_tensors
         factor = gradient / to_hidden.size(0)
-        return (to_hidden * factor).to(to_hidden.dtype), to_weight * factor, None, None
+        return (to_hidden * factor).to(to_hidden.dtype), to_weight * factor, None, None, None
 
 
 class GPT(nn.Module):
     """GPT-2: token and position embeddings, blocks, a last norm, a head tied to the embedding."""
+
+    softcap = 0.0  # of the logits: none
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -258,14 +271,16 @@ class GPT(nn.Module):
         The loss is a scalar, or (B, T) with reduction="none".
         """
         hidden = self.hidden(ids)
-        weight, vocab_size = self.token_embedding.weight, self.config.vocab_size
-        if targets is not None and reduction == "mean" and is_large(hidden, weight):
-            loss = LossInParts.apply(hidden.flatten(0, 1), weight, targets.flatten(), vocab_size)
-            return cast(Tensor, loss)
+        if targets is not None and reduction == "mean" and is_large(hidden, self.head_weight()):
+            rows, vocab_size = hidden.flatten(0, 1), self.config.vocab_size
+            given = (rows, self.head_weight(), targets.flatten(), vocab_size, self.softcap)
+            return cast(Tensor, LossInParts.apply(*given))
         logits = self.logits(hidden)
-        if targets is None:
-            return logits
-        return cross_entropy(logits, targets, reduction)
+        return logits if targets is None else cross_entropy(logits, targets, reduction)
+
+    def head_weight(self) -> Tensor:
+        """(W, C): what the logits are products with, of the widened vocabulary."""
+        return self.token_embedding.weight
 
     def hidden(self, ids: Tensor, cache: list[Cache] | None = None) -> Tensor:
         """ids (B, T) -> (B, T, C). With a cache, the ids continue those that it has seen."""

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .config import ModelConfig, ModernConfig
-from .model import GPT, VOCABULARY_MULTIPLE, Cache, cross_entropy
+from .model import GPT, VOCABULARY_MULTIPLE, Cache, cap
 from .model import attend as attend_causally
 
 ROTARY_BASE = 1024  # for contexts of some thousand tokens; Su et al. 2021 have 10,000
@@ -189,6 +189,7 @@ class Modern(GPT):
     def __init__(self, config: ModelConfig, switches: ModernConfig) -> None:
         nn.Module.__init__(self)
         self.config, self.switches = config, switches
+        self.softcap = SOFTCAP if switches.softcap else 0.0
         layers, width = config.layers, config.width
         widened = -(-config.vocab_size // VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE
         self.token_embedding = nn.Embedding(widened, width)
@@ -220,13 +221,6 @@ class Modern(GPT):
             nn.init.normal_(module.out.weight, std=small)
         if module is self and self.head is not None and zero:
             nn.init.zeros_(self.head.weight)
-
-    def forward(
-        self, ids: Tensor, targets: Tensor | None = None, reduction: str = "mean"
-    ) -> Tensor:
-        """As GPT-2's, but through this model's own head and cap."""
-        logits = self.logits(self.hidden(ids))
-        return logits if targets is None else cross_entropy(logits, targets, reduction)
 
     def hidden(self, ids: Tensor, cache: list[Cache] | None = None) -> Tensor:
         """ids (B, T) -> (B, T, C). With a cache, the ids continue those that it has seen."""
@@ -282,11 +276,14 @@ class Modern(GPT):
         return (known == self.config.vocab_size - 1).cumsum(dim=1)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """(B, T, C) -> (B, T, V), between -SOFTCAP and SOFTCAP if that is on (Gemma 2, 2024)."""
-        tied = self.head is None
-        logits = F.linear(hidden, self.token_embedding.weight) if tied else self.head(hidden)
-        logits = logits[..., : self.config.vocab_size]
-        return SOFTCAP * torch.tanh(logits.float() / SOFTCAP) if self.switches.softcap else logits
+        """(B, T, C) -> (B, T, V), by this model's own head, capped."""
+        if self.head is None:
+            return cap(super().logits(hidden), self.softcap)
+        return cap(self.head(hidden)[..., : self.config.vocab_size], self.softcap)
+
+    def head_weight(self) -> Tensor:
+        """(W, C), as GPT-2's."""
+        return self.token_embedding.weight if self.head is None else self.head.weight
 
     def new_cache(self, room: int | None = None) -> list[Cache]:
         """An empty cache: one part a layer, and one more for the ids."""
