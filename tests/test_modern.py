@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from buildgpt.gpt import model as model_module
 from buildgpt.gpt.checkpoint import load_run
 from buildgpt.gpt.config import ModelConfig, ModernConfig, UserError
-from buildgpt.gpt.generate import for_decoding
+from buildgpt.gpt.generate import Sampling, for_decoding, generate, pack_for_few
 from buildgpt.gpt.model import GPT
 from buildgpt.gpt.modern import (
     LARGEST_BIGRAM_TABLE,
@@ -173,6 +173,35 @@ def test_the_packed_model_decodes_to_the_same_logits(switches):
         packed = for_decoding(model)
         assert (packed is model) or any("Packed" in type(m).__name__ for m in packed.modules())
         torch.testing.assert_close(packed(ids), model(ids), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("dtype", "error"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
+def test_the_packed_model_decodes_any_split_of_a_prompt(dtype, error):
+    """Its keys and values are kept in fp32 even where a prompt's products are narrower."""
+    model, ids = lively(), some_ids()
+    decoder = for_decoding(model, dtype)
+    pack_for_few(decoder)
+    with torch.inference_mode():
+        whole = model(ids)
+        for split in range(1, CONFIG.context):
+            cache = decoder.new_cache()
+            parts = [decoder.hidden(piece, cache) for piece in (ids[:, :split], ids[:, split:])]
+            found = decoder.logits(torch.cat(parts, dim=1))
+            torch.testing.assert_close(found, whole, rtol=0, atol=error)
+            if decoder is not model:
+                assert {part.keys.dtype for part in cache[:-1]} == {torch.float32}
+            assert cache[-1].keys.dtype == torch.int64
+
+
+@pytest.mark.parametrize(("dtype", "error"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
+def test_a_text_goes_on_with_what_the_full_pass_finds_likeliest(dtype, error):
+    """Also beyond the context, where the last tokens are computed anew."""
+    model, said = lively(), [3, END_OF_TEXT, 1]
+    for token in generate(for_decoding(model, dtype), said, Sampling(30, temperature=0.0)):
+        logits = model(torch.tensor([said[-CONFIG.context :]]))[0, -1].tolist()
+        assert logits[token] >= max(logits) - error
+        said = [*said, int(token)]
+    assert len(said) == 33 and len(set(said)) > 2
 
 
 @every_variant

@@ -128,6 +128,8 @@ class Decoder(GPT):
     The copy does not see later changes of the weights.
     """
 
+    cache_dtype = torch.float32  # which single tokens are computed in
+
     def __init__(self, model: GPT, dtype: torch.dtype) -> None:
         nn.Module.__init__(self)
         self.config, self.dropout, self.norm = model.config, model.dropout, model.norm
@@ -135,10 +137,6 @@ class Decoder(GPT):
         self.position_embedding = model.position_embedding
         self.blocks = pack(share(model.blocks), dtype)
         self.head = PackedLinear(model.token_embedding.weight, None, dtype)
-
-    def new_cache(self, room: int | None = None) -> list[Cache]:
-        """As a GPT's, in fp32, which single tokens are computed in."""
-        return [Cache(part.context, torch.float32) for part in super().new_cache(room)]
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(B, T, C) -> (B, T, V)"""
@@ -243,7 +241,9 @@ def for_decoding(model: GPT, dtype: torch.dtype = torch.float32) -> GPT:
     on_cpu = model.token_embedding.weight.device.type == "cpu"
     if on_cpu and all(hasattr(torch.ops.mkldnn, name) for name in operators):
         if isinstance(model, Modern):
-            return pack(share(model), dtype).eval()
+            packed = pack(share(model), dtype)
+            packed.cache_dtype = Decoder.cache_dtype
+            return packed.eval()
         return Decoder(model, dtype).eval()
     return model
 

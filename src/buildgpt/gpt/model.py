@@ -237,6 +237,7 @@ class GPT(nn.Module):
     """GPT-2: token and position embeddings, blocks, a last norm, a head tied to the embedding."""
 
     softcap = 0.0  # of the logits: none
+    cache_dtype: torch.dtype | None = None  # of keys and values; None: as they come
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -309,7 +310,7 @@ class GPT(nn.Module):
     def new_cache(self, room: int | None = None) -> list[Cache]:
         """An empty cache, one part a layer, for `room` tokens; for a whole context otherwise."""
         room = self.config.context if room is None else room
-        return [Cache(room) for _ in self.blocks]
+        return [Cache(room, self.cache_dtype) for _ in self.blocks]
 
     def parameter_count(self) -> int:
         """Parameters with the true vocabulary; the tied head counts once."""

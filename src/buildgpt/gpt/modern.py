@@ -287,8 +287,8 @@ class Modern(GPT):
 
     def new_cache(self, room: int | None = None) -> list[Cache]:
         """An empty cache: one part a layer, and one more for the ids."""
-        room = self.config.context if room is None else room
-        return [Cache(room) for _ in range(len(self.blocks) + 1)]
+        parts = super().new_cache(room)
+        return [*parts, Cache(parts[0].context)]
 
     def parameter_count(self) -> int:
         """Parameters with the true vocabulary; a tied head counts once."""
