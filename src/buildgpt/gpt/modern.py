@@ -147,7 +147,7 @@ class Block(nn.Module):
     def __init__(self, config: ModelConfig, switches: ModernConfig, index: int) -> None:
         super().__init__()
         has_values = switches.value_embeddings and value_table(index, config.layers) is not None
-        self.is_far = index % 4 == 3 or index == config.layers - 1
+        self.is_far = is_far(index, config.layers)
         self.attention_norm = norm_layer(config.width, switches)
         self.attention = Attention(config, switches, has_values)
         self.mlp_norm = norm_layer(config.width, switches)
@@ -165,6 +165,11 @@ class Block(nn.Module):
         attended = self.attention(self.attention_norm(x), values, view, mask, cache)
         x = x + self.dropout(attended)
         return x + self.dropout(self.mlp(self.mlp_norm(x)))
+
+
+def is_far(index: int, layers: int) -> bool:
+    """Whether a layer's window is a long one: every fourth's, and the last one's."""
+    return index % 4 == 3 or index == layers - 1
 
 
 def value_table(index: int, layers: int) -> int | None:

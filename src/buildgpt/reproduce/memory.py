@@ -50,6 +50,7 @@ class Parameters:
     """How many parameters the model has, and how many it holds with its padded vocabulary."""
 
     true: int
+    without_embeddings: int
     held: int  # N
     products: int  # of which autocast makes narrow copies
     block: int
@@ -68,10 +69,12 @@ def count(core: Core, model: Any, switches: Any = None) -> Parameters:
     held = sum(p.numel() for p in gpt.parameters())
     linear = [m for m in gpt.modules() if isinstance(m, torch.nn.Linear)]
     embedding = gpt.token_embedding.weight.numel()
-    products = sum(p.numel() for m in linear for p in m.parameters()) + embedding
+    tied = gpt.head_weight() is gpt.token_embedding.weight
+    products = sum(p.numel() for m in linear for p in m.parameters()) + tied * embedding
     block = sum(p.numel() for p in gpt.blocks[0].parameters())
     root, widened = held - block * model.layers, gpt.token_embedding.num_embeddings
-    return Parameters(gpt.parameter_count(), held, products, block, root, embedding, widened)
+    two = (gpt.parameter_count(), core.train.without_embeddings(gpt))
+    return Parameters(*two, held, products, block, root, embedding, widened)
 
 
 @dataclass(frozen=True)

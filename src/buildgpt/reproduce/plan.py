@@ -97,10 +97,12 @@ def check_ranks(core: Core, recipe: Any, ranks: int) -> None:
 
 def outline(core: Core, recipe: Any, ranks: int, share: float) -> dict[str, Any]:
     """Parameters, FLOPs, tokens, disk, and what fits into how much memory."""
-    train, flops = recipe.train, flops_per_token(recipe.model)
+    train, flops = recipe.train, flops_per_token(recipe.model, recipe.modern, recipe.train)
     tokens = core.config.tokens_before(train.steps, train)
+    parameters = count(core, recipe.model, recipe.modern)
     return {
-        "parameters": count(core, recipe.model, recipe.modern).true,
+        "parameters": parameters.true,
+        "parameters_without_embeddings": parameters.without_embeddings,
         "flops_per_token": flops,
         "flops": flops * tokens,
         "tokens": tokens,
@@ -237,7 +239,8 @@ def step_seconds(
     """
     held, sharded = count(core, recipe.model, recipe.modern).held, shards(recipe, ranks)
     peak = gpu["peak_tflops"][product_dtype(recipe, gpu)] * 1e12 * gpu["utilisation"]
-    flops = flops_per_token(recipe.model) * recipe.train.tokens_per_step / ranks
+    each = flops_per_token(recipe.model, recipe.modern, recipe.train)
+    flops = each * recipe.train.tokens_per_step / ranks
     update = UPDATE_BYTES * held / (ranks if sharded else 1)
     micro_steps = sequences_per_step(recipe) // (micro_batch * ranks)
     gathered = 2 * value_bytes(core, recipe, "cuda") * micro_steps
@@ -345,10 +348,11 @@ def the_run(result: dict[str, Any]) -> list[tuple[str, str]]:
     free = size(result["disk_free_gb"])
     little = "" if result["disk_free_gb"] > data + kept else ": too little"
     disk = f"{size(data)} of data, {size(kept)} of checkpoints ({free} free here{little})"
-    model = f"{result['parameters']:,} parameters, {result['flops_per_token'] / 1e6:,.0f} MFLOP"
+    model = f"{result['parameters']:,} parameters, {result['parameters_without_embeddings']:,}"
+    model += f" without embeddings\n{result['flops_per_token'] / 1e6:,.0f} MFLOP a token"
     steps = f"{result['steps']:,} steps of {result['tokens_per_step']:,}"
     flops = f"{result['flops']:.2e}".replace("e+", "e")
-    rows = [("disk", f"{size(data + kept)}: {disk}"), ("model", f"{model} a token")]
+    rows = [("disk", f"{size(data + kept)}: {disk}"), ("model", model)]
     rows += [("run", f"{result['tokens']:,} tokens in {steps}: {flops} FLOP")]
     if result["max_seconds"]:
         rows.append(("limit", f"train.max_seconds = {result['max_seconds']:g} may end it before"))
