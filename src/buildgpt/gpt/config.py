@@ -91,10 +91,12 @@ class DataConfig:
     path: str = ""
     tokenizer: str = ""
     val_tokens: int = 0  # 0: the whole validation split
+    align: str = "none"  # or "documents": every sequence begins with one
     hellaswag: str = "data/hellaswag/hellaswag_val.jsonl"  # read where train.hellaswag_every asks
 
     def __post_init__(self) -> None:
         require_not_negative("data", self, ("val_tokens",))
+        require_choice("data.align", self.align, ("none", "documents"))
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,7 @@ SAME_STOP_SECONDS = 2.0  # within which a second signal says what the first one 
 MOST_SKIPPED = 10  # updates without finite gradients, one after another: no more will help
 # A resumed run must stay the same run, so these may not change.
 FIXED_KEYS = (
-    *("model.", "modern.", "data.tokenizer", "train.seed", "train.tokens_per_step"),
+    *("model.", "modern.", "data.tokenizer", "data.align", "train.seed", "train.tokens_per_step"),
     *("train.double_at", "train.optimizer", "train.normuon", "train.init_from"),
 )
 
@@ -90,7 +90,9 @@ class Trainer:
         self.replica = Replica(self.model, runtime)
         self.optimizer = build_optimizer(self.model, self.recipe.train, runtime.dtype)
         self.scaler = torch.amp.GradScaler(runtime.device.type, enabled=runtime.needs_scaler)
-        self.batches = Batches(self.corpus.train, self.recipe.model.context, self.recipe.train.seed)
+        context, seed = self.recipe.model.context, self.recipe.train.seed
+        opening = self.tokenizer.end_of_text if recipe.data.align == "documents" else None
+        self.batches = Batches(self.corpus.train, context, seed, opening)
         self.micro_batch = divide(self.recipe, runtime.world_size)
         self.step, self.end = 0, float(self.recipe.train.steps)  # updates done, and in all
         self.saved = self.reported = -1  # the step of the newest checkpoint, of the last report
