@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from buildgpt.gpt import model as model_module
+from buildgpt.gpt import modern as modern_module
 from buildgpt.gpt.checkpoint import load_run
 from buildgpt.gpt.config import ModelConfig, ModernConfig, UserError
 from buildgpt.gpt.generate import Sampling, for_decoding, generate, pack_for_few
@@ -369,6 +370,29 @@ def test_the_mask_shows_what_it_may(ids, window, by_document, seen):
     found = mask(known, seen, torch.tensor(window), documents)[0, 0]
     assert (found == 0).tolist() == visible_naively(ids, window, by_document)[seen:]
     assert set(found.flatten().tolist()) <= {0.0, -math.inf}
+
+
+@pytest.mark.parametrize("switches", [ModernConfig(), only("windows"), only("document_mask")])
+def test_masks_of_blocks_show_what_plain_ones_do(monkeypatch, switches):
+    """FlexAttention, which a CPU has forward only; traced once, though the windows open."""
+    config = dataclasses.replace(CONFIG, context=140)  # more than one block of 128
+    model, ids = lively(switches, config), some_ids(2, 140)
+    traced = []
+
+    def backend(graph, inputs):
+        traced.append(graph)
+        return graph.forward
+
+    compiled = torch.compile(model, backend=backend)
+    for done in (0.0, 0.3, 0.9):
+        set_window(model, done)
+        with torch.no_grad():
+            plain = model(ids)
+            with monkeypatch.context() as patch:
+                patch.setattr(modern_module, "takes_blocks", lambda known: True)
+                assert not isinstance(model.view(ids, 0).far, torch.Tensor)
+                torch.testing.assert_close(compiled(ids), plain, rtol=1e-5, atol=1e-5)
+    assert len(traced) == 1 and "flex_attention" in str(traced[0].graph)
 
 
 def test_what_lies_in_another_document_changes_nothing():

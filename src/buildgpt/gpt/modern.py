@@ -9,11 +9,12 @@ V vocabulary.
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
 from .config import ModelConfig, ModernConfig
 from .model import GPT, VOCABULARY_MULTIPLE, Cache, cap
@@ -31,8 +32,8 @@ class View:
     """What a layer needs to know of where its tokens stand."""
 
     rotation: tuple[Tensor, Tensor] | None  # cosines and sines, (T, D / 2) each
-    near: Tensor | None  # (1 or B, 1, T, S), added to scores: a short window; None: all before
-    far: Tensor | None  # the same for a long window
+    near: Any  # a `mask` for short windows; None: all before
+    far: Any  # the same for long windows
 
 
 def build(config: ModelConfig, switches: ModernConfig | None = None) -> GPT:
@@ -79,10 +80,12 @@ def rotate(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
     return torch.cat([a * cosines - b * sines, a * sines + b * cosines], dim=3)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, scale: float, mask: Tensor | None) -> Tensor:
+def attend(q: Tensor, k: Tensor, v: Tensor, scale: float, mask: Any) -> Tensor:
     """Attention with scores `q k scale + mask`; without a mask, causal. (B, H, T, D)"""
     if mask is None:
         return attend_causally(q * (scale * math.sqrt(q.size(3))), k, v)
+    if not isinstance(mask, Tensor):
+        return cast(Tensor, flex_attention(q, k, v, block_mask=mask, scale=scale))
     if q.device.type == "cpu":
         return ((q * scale) @ k.transpose(2, 3) + mask).softmax(dim=3).to(v.dtype) @ v
     return F.scaled_dot_product_attention(q, k, v, mask.to(q.dtype), scale=scale)
@@ -106,7 +109,7 @@ class Attention(nn.Module):
         x: Tensor,
         values: Tensor | None,
         view: View,
-        mask: Tensor | None,
+        mask: Any,
         cache: Cache | None,
     ) -> Tensor:
         """(B, T, C) -> (B, T, C); `values` (B, T, C) are added to what the tokens offer."""
@@ -303,17 +306,38 @@ class Modern(GPT):
         return sum(p.numel() for p in self.parameters()) - unused
 
 
-def mask(known: Tensor, seen: int, window: Tensor | int, documents: Tensor | None) -> Tensor:
-    """(1 or B, 1, T, S): 0 where a token after the first `seen` may look, else minus infinity.
+def mask(known: Tensor, seen: int, window: Tensor | int, documents: Tensor | None) -> Any:
+    """Where a token after the first `seen` may look: at itself and the window - 1 tokens before,
+    within its document.
 
-    It may look at itself and the window - 1 tokens before, within its document.
+    (1 or B, 1, T, S), 0 there, else minus infinity; or, where that is fast, FlexAttention's, which
+    skips whole blocks of what is hidden (Dong et al. 2024).
     """
+    if takes_blocks(known) and seen == 0:
+        return blocks(known, window, documents)
     here = torch.arange(known.size(1), device=known.device)
     back = here[seen:, None] - here  # (T, S): how far a token has to look back
     visible = ((back >= 0) & (back < window))[None]
     if documents is not None:
         visible = visible & (documents[:, seen:, None] == documents[:, None, :])
     return torch.zeros(visible.shape, device=known.device).masked_fill(~visible, -math.inf)[:, None]
+
+
+def takes_blocks(known: Tensor) -> bool:
+    """FlexAttention is for GPUs, and for torch.compile: without, it would hold all scores."""
+    return known.is_cuda and torch.compiler.is_compiling()
+
+
+def blocks(known: Tensor, window: Tensor | int, documents: Tensor | None) -> BlockMask:
+    """The `mask` of known ids (B, T) for FlexAttention."""
+    numbers = torch.zeros_like(known) if documents is None else documents
+
+    def visible(row: Tensor, head: Tensor, asks: Tensor, seen: Tensor) -> Tensor:
+        near = (asks >= seen) & (asks - seen < window)
+        return near & (numbers[row, asks] == numbers[row, seen])
+
+    rows, time = known.shape
+    return create_block_mask(visible, rows, None, time, time, device=known.device)
 
 
 def window_at(done: float, context: int) -> int:
