@@ -180,8 +180,7 @@ def cap(logits: Tensor, softcap: float) -> Tensor:
     """Logits between -softcap and softcap (Gemma 2, 2024), in fp32 at least; 0 leaves them."""
     if not softcap:
         return logits
-    exact = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    return softcap * torch.tanh(exact / softcap)
+    return softcap * torch.tanh(logits.to(at_least_fp32(logits)) / softcap)
 
 
 def is_large(hidden: Tensor, weight: Tensor) -> bool:
@@ -190,13 +189,33 @@ def is_large(hidden: Tensor, weight: Tensor) -> bool:
     return torch.is_grad_enabled() and logits > LOGITS_AT_ONCE
 
 
+def at_least_fp32(x: Tensor) -> torch.dtype:
+    """The dtype in which sums over a vocabulary are exact enough."""
+    return torch.promote_types(x.dtype, torch.float32)
+
+
+def loss_and_gradient(
+    logits: Tensor, target: Tensor, vocab_size: int, softcap: float
+) -> tuple[Tensor, Tensor]:
+    """The summed cross-entropy of logits (N, W), before their cap, with targets (N, 1); and its
+    gradient: softmax less 1 at the target, times the cap's slope, 1 - tanh^2."""
+    narrow, logits = logits.dtype, logits.to(at_least_fp32(logits))
+    logits = cap(logits, softcap)
+    slope = (logits / softcap).square_().neg_().add_(1) if softcap else None
+    logits[:, vocab_size:] = -math.inf  # padding takes no probability
+    total = logits.logsumexp(dim=1, keepdim=True)
+    summed = (total - logits.gather(1, target)).sum()
+    chances = logits.sub_(total).exp_()  # in the logits' place, which are done with
+    gradient = chances.scatter_add_(1, target, -torch.ones_like(total))
+    return summed, (gradient if slope is None else gradient.mul_(slope)).to(narrow)
+
+
 class LossInParts(torch.autograd.Function):
     """The mean cross-entropy of a head's logits, some rows of them at a time.
 
-    The logits' gradient, their softmax less 1 at the target, is known as soon as they are. So it
-    goes at once into the gradients of the head and of what it reads, and nothing of the (N, V)
-    logits is kept or computed twice (Hsu et al. 2024, Liger Kernel, section 3.2). Where they are
-    capped, it goes through the cap's slope, 1 - tanh^2, first.
+    The logits' gradient is known as soon as they are. So it goes at once into the gradients of the
+    head and of what it reads, and nothing of the (N, V) logits is kept or computed twice (Hsu et
+    al. 2024, Liger Kernel, section 3.2).
     """
 
     @staticmethod
@@ -206,22 +225,18 @@ class LossInParts(torch.autograd.Function):
         """hidden (N, C), weight (W, C) of the widened vocabulary, targets (N,) -> a scalar."""
         narrow_weight = weight.to(product_dtype(hidden))
         to_hidden, to_weight = torch.empty_like(hidden), torch.zeros_like(weight)
-        exact = torch.promote_types(hidden.dtype, torch.float32)
-        loss = hidden.new_zeros((), dtype=exact)
+        loss = hidden.new_zeros((), dtype=at_least_fp32(hidden))
         rows = max(1, LOGITS_AT_ONCE // weight.size(0))
         for start in range(0, hidden.size(0), rows):
             part = slice(start, start + rows)
-            x, target = hidden[part].to(narrow_weight.dtype), targets[part, None]
-            logits = cap(F.linear(x, narrow_weight).to(exact), softcap)  # (rows, W)
-            slope = 1 - (logits / softcap).square_() if softcap else None
-            logits[:, vocab_size:] = -math.inf  # padding takes no probability
-            total = logits.logsumexp(dim=1, keepdim=True)
-            loss += (total - logits.gather(1, target)).sum()
-            chances = logits.sub_(total).exp_()  # in the logits' place, which are done with
-            to_logits = chances.scatter_add_(1, target, -torch.ones_like(total))
-            to_logits = (to_logits if slope is None else to_logits.mul_(slope)).to(x.dtype)
+            x = hidden[part].to(narrow_weight.dtype)
+            summed, to_logits = loss_and_gradient(
+                F.linear(x, narrow_weight), targets[part, None], vocab_size, softcap
+            )
+            loss += summed
             to_hidden[part] = to_logits @ narrow_weight
             to_weight += to_logits.T @ x
+            del to_logits  # or it would still be there beside the next part's logits
         ctx.save_for_backward(to_hidden, to_weight)
         return loss / hidden.size(0)
 
