@@ -9,7 +9,7 @@ V vocabulary.
 
 import math
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -85,7 +85,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, scale: float, mask: Any) -> Tensor:
     if mask is None:
         return attend_causally(q * (scale * math.sqrt(q.size(3))), k, v)
     if not isinstance(mask, Tensor):
-        return cast(Tensor, flex_attention(q, k, v, block_mask=mask, scale=scale))
+        return flex_attention(q, k, v, block_mask=mask, scale=scale)
     if q.device.type == "cpu":
         return ((q * scale) @ k.transpose(2, 3) + mask).softmax(dim=3).to(v.dtype) @ v
     return F.scaled_dot_product_attention(q, k, v, mask.to(q.dtype), scale=scale)
