@@ -147,6 +147,7 @@ class Race:
         runs = self.state / "runs"
         wishes = [*side.settings, *settings, *self.length(side, tokens, settings)]
         wishes += [f"data.path={self.data}", "data.tokenizer=gpt2", "data.val_tokens=0"]
+        wishes += ["data.align=none"]  # a book is a document: few begin
         wishes += ["train.hellaswag_every=0", "train.checkpoint_every=0"]
         wishes += ["train.checkpoint_minutes=0", "train.keep_checkpoints=1"]
         words = [word for wish in wishes for word in ("--set", wish)]

@@ -1,9 +1,12 @@
 """FLOPs, peaks and prices: by hand, and against the model itself."""
 
 import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
 
-from buildgpt.gpt.config import SIZES, ModelConfig, UsageError
+from buildgpt.gpt.config import SIZES, ModelConfig, ModernConfig, TrainConfig, UsageError
 from buildgpt.gpt.model import GPT
+from buildgpt.gpt.modern import build
 from buildgpt.reproduce import arithmetic
 
 OWN = '[h100.price]\non_demand = 1.0\ndate = "2031-01-02"\nsource = "mine"\n'
@@ -36,6 +39,44 @@ def test_product_parameters_are_the_models_own_without_positions():
     model = ModelConfig(layers=3, heads=2, width=10, context=7, vocab_size=130)
     own = GPT(model).parameter_count()
     assert arithmetic.product_parameters(model) == own - 7 * 10
+
+
+def modern(**shape: int) -> ModelConfig:
+    return ModelConfig(layers=5, heads=2, architecture="modern", **shape)
+
+
+@pytest.mark.parametrize("rms_norm", [True, False])
+def test_a_modern_models_product_parameters_are_all_that_are_not_looked_up(rms_norm):
+    config, switches = modern(width=16, context=8, vocab_size=128), ModernConfig(rms_norm=rms_norm)
+    own = {name: p.numel() for name, p in build(config, switches).named_parameters()}
+    left = {name: n for name, n in own.items() if n > 2 and "embedding" not in name}
+    assert own["skip_weights"] == left.pop("skip_weights", 2)
+    assert arithmetic.product_parameters(config, switches) == sum(left.values())
+    tied = ModernConfig(rms_norm=rms_norm, untied_head=False)
+    assert arithmetic.product_parameters(config, tied) == sum(left.values())
+
+
+def test_a_modern_models_flops_are_those_that_torch_counts():
+    config, switches = modern(width=16, context=8, vocab_size=128), ModernConfig(windows=False)
+    ids = torch.zeros(3, 8, dtype=torch.int64)
+    with FlopCounterMode(display=False) as counter:
+        build(config, switches)(ids, ids).backward()
+    assert counter.get_total_flops() == 3 * 8 * arithmetic.flops_per_token(config, switches)
+
+
+def test_windows_are_counted_as_they_open():
+    """Five layers, of which the fourth and the last see all of the window, the others half."""
+    config = modern(width=16, context=8, vocab_size=128)
+    train = TrainConfig(steps=10, tokens_per_step=64, double_at=(4,))
+    seen, tokens = 0, 0
+    for step, window in enumerate([2, 2, 2, 4, 4, 6, 6, 6, 8, 8]):
+        size = 32 if step < 4 else 64
+        seen, tokens = seen + size * (2 * window + 3 * window // 2), tokens + size
+    products = arithmetic.product_parameters(config, ModernConfig())
+    expected = 6 * products + 12 * 16 * seen / tokens
+    assert arithmetic.flops_per_token(config, ModernConfig(), train) == pytest.approx(expected)
+    everything = arithmetic.flops_per_token(config, ModernConfig(windows=False), train)
+    assert everything == 6 * products + 12 * 16 * 5 * 8
 
 
 def test_a_peak_is_known_by_torchs_name_or_by_ours_and_never_guessed():

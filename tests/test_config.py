@@ -63,7 +63,9 @@ def test_every_key_is_written_and_read_back(tmp_path):
             init_std=0.5,
             architecture="modern",
         ),
-        config.DataConfig(path="a folder/ä", tokenizer="gpt2", val_tokens=99, hellaswag="h"),
+        config.DataConfig(
+            path="a folder/ä", tokenizer="gpt2", val_tokens=99, align="documents", hellaswag="h"
+        ),
         config.TrainConfig(
             steps=7,
             max_seconds=1.5,

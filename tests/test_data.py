@@ -262,6 +262,55 @@ def test_how_the_corpus_is_cut_changes_nothing(scratch, places):
         assert torch.equal(ours, theirs)
 
 
+# Sequences that each begin with a document
+
+
+def starts_naively(tokens: list[int], context: int) -> list[int]:
+    """Walk over the tokens; 0 opens a document. The last target is one token more."""
+    starts, place = [], 0
+    while place + context < len(tokens):
+        if tokens[place] == 0:
+            starts.append(place)
+            place += context
+        else:
+            place += 1
+    return starts
+
+
+@given(
+    st.lists(st.integers(0, 3), max_size=60),
+    st.integers(1, 6),
+    st.lists(st.integers(0, 60), max_size=5),
+)
+@example([0, 1, 2, 3, 0, 1, 2, 3, 0], 4, [])  # the next one begins where the last one ends
+@example([1, 2, 0, 1, 2, 3], 4, [3])  # the last target is missing
+def test_every_sequence_begins_with_a_document(scratch, tokens, context, places):
+    stream, expected = stream_of(scratch(), cut(tokens, places)), starts_naively(tokens, context)
+    if not expected:
+        with pytest.raises(UserError, match=r"fewer than the|no document of the training split"):
+            Batches(stream, context, 1, opening=0)
+        return
+    batches = Batches(stream, context, 1, opening=0)
+    assert sorted(batches.starts) == expected
+    assert batches.dropped == len(tokens) - 1 - context * len(expected)
+    for first in (0, len(expected)):  # an epoch after another
+        x, y = batches(first, len(expected))
+        assert sorted(x.tolist()) == sorted(tokens[s : s + context] for s in expected)
+        assert sorted(y.tolist()) == sorted(tokens[s + 1 : s + 1 + context] for s in expected)
+    parts = [Batches(stream, context, 1, opening=0)(p, 1)[0] for p in range(2 * len(expected))]
+    assert torch.equal(torch.cat(parts), batches(0, 2 * len(expected))[0])
+
+
+def test_a_corpus_without_documents_is_told_in_a_sentence(tmp_path):
+    stream = stream_of(tmp_path, [[1, 2, 3, 4, 5, 0, 1]])
+    with pytest.raises(UserError) as caught:
+        Batches(stream, 4, 1, opening=0)
+    assert str(caught.value) == (
+        "no document of the training split begins 5 tokens or more before its end; set"
+        ' data.align = "none"'
+    )
+
+
 def test_every_epoch_and_every_seed_is_shuffled_anew(tmp_path):
     stream = stream_of(tmp_path, [list(range(1001))])
     orders = [

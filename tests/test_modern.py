@@ -11,9 +11,12 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from buildgpt.decoding import for_decoding
+from buildgpt.decoding import for_decoding, pack_for_few
+from buildgpt.gpt import model as model_module
+from buildgpt.gpt import modern as modern_module
 from buildgpt.gpt.checkpoint import load_run
 from buildgpt.gpt.config import ModelConfig, ModernConfig, UserError
+from buildgpt.gpt.generate import Sampling, generate
 from buildgpt.gpt.model import GPT
 from buildgpt.gpt.modern import (
     LARGEST_BIGRAM_TABLE,
@@ -174,6 +177,35 @@ def test_the_packed_model_decodes_to_the_same_logits(switches):
         torch.testing.assert_close(packed(ids), model(ids), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize(("dtype", "error"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
+def test_the_packed_model_decodes_any_split_of_a_prompt(dtype, error):
+    """Its keys and values are kept in fp32 even where a prompt's products are narrower."""
+    model, ids = lively(), some_ids()
+    decoder = for_decoding(model, dtype)
+    pack_for_few(decoder)
+    with torch.inference_mode():
+        whole = model(ids)
+        for split in range(1, CONFIG.context):
+            cache = decoder.new_cache()
+            parts = [decoder.hidden(piece, cache) for piece in (ids[:, :split], ids[:, split:])]
+            found = decoder.logits(torch.cat(parts, dim=1))
+            torch.testing.assert_close(found, whole, rtol=0, atol=error)
+            if decoder is not model:
+                assert {part.keys.dtype for part in cache[:-1]} == {torch.float32}
+            assert cache[-1].keys.dtype == torch.int64
+
+
+@pytest.mark.parametrize(("dtype", "error"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
+def test_a_text_goes_on_with_what_the_full_pass_finds_likeliest(dtype, error):
+    """Also beyond the context, where the last tokens are computed anew."""
+    model, said = lively(), [3, END_OF_TEXT, 1]
+    for token in generate(for_decoding(model, dtype), said, Sampling(30, temperature=0.0)):
+        logits = model(torch.tensor([said[-CONFIG.context :]]))[0, -1].tolist()
+        assert logits[token] >= max(logits) - error
+        said = [*said, int(token)]
+    assert len(said) == 33 and len(set(said)) > 2
+
+
 @every_variant
 def test_padding_ids_get_nothing(switches):
     model, ids = lively(switches), some_ids()
@@ -291,6 +323,30 @@ def test_logits_stay_below_the_cap_and_keep_their_order():
     torch.testing.assert_close(capped, SOFTCAP * torch.tanh(plain / SOFTCAP))
 
 
+@pytest.mark.parametrize("rows", [1, 7, 24])
+@pytest.mark.parametrize("untied", [True, False])
+def test_a_loss_in_parts_is_the_loss_of_capped_logits(monkeypatch, rows, untied):
+    """Value and gradients, in float64, whatever stands in the padding; no logits are kept."""
+    switches = ModernConfig() if untied else without("untied_head")
+    model, ids = lively(switches).double(), some_ids(2, 13)
+    model.head_weight().data.mul_(20)[CONFIG.vocab_size :] = 1e3
+    assert model(ids[:, :-1]).abs().max() > 0.9 * SOFTCAP
+
+    def results():
+        kept = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+            loss = model(ids[:, :-1], ids[:, 1:]) / 3
+        wide = any(t.numel() == 24 * CONFIG.vocab_size for t in kept)
+        return wide, [loss.detach(), *torch.autograd.grad(loss, list(model.parameters()))]
+
+    keeps, plain = results()
+    monkeypatch.setattr(model_module, "LOGITS_AT_ONCE", rows * 128)
+    keeps_in_parts, in_parts = results()
+    assert keeps and (keeps_in_parts == (rows == 24))
+    for part, whole in zip(in_parts, plain):
+        torch.testing.assert_close(part, whole, rtol=1e-10, atol=1e-13)
+
+
 def visible_naively(ids: list[int], window: int, by_document: bool) -> list[list[bool]]:
     rows = []
     for i in range(len(ids)):
@@ -315,6 +371,29 @@ def test_the_mask_shows_what_it_may(ids, window, by_document, seen):
     found = mask(known, seen, torch.tensor(window), documents)[0, 0]
     assert (found == 0).tolist() == visible_naively(ids, window, by_document)[seen:]
     assert set(found.flatten().tolist()) <= {0.0, -math.inf}
+
+
+@pytest.mark.parametrize("switches", [ModernConfig(), only("windows"), only("document_mask")])
+def test_masks_of_blocks_show_what_plain_ones_do(monkeypatch, switches):
+    """FlexAttention, which a CPU has forward only; traced once, though the windows open."""
+    config = dataclasses.replace(CONFIG, context=140)  # more than one block of 128
+    model, ids = lively(switches, config), some_ids(2, 140)
+    traced = []
+
+    def backend(graph, inputs):
+        traced.append(graph)
+        return graph.forward
+
+    compiled = torch.compile(model, backend=backend)
+    for done in (0.0, 0.3, 0.9):
+        set_window(model, done)
+        with torch.no_grad():
+            plain = model(ids)
+            with monkeypatch.context() as patch:
+                patch.setattr(modern_module, "takes_blocks", lambda known: True)
+                assert not isinstance(model.view(ids, 0).far, torch.Tensor)
+                torch.testing.assert_close(compiled(ids), plain, rtol=1e-5, atol=1e-5)
+    assert len(traced) == 1 and "flex_attention" in str(traced[0].graph)
 
 
 def test_what_lies_in_another_document_changes_nothing():

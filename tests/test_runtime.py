@@ -16,6 +16,7 @@ import torch
 from buildgpt.gpt import runtime as runtime_module
 from buildgpt.gpt.config import ModelConfig, RuntimeConfig, UsageError
 from buildgpt.gpt.model import GPT
+from buildgpt.gpt.modern import build
 from buildgpt.gpt.runtime import (
     Replica,
     Runtime,
@@ -284,14 +285,18 @@ def test_tensors_are_sent_as_they_are():
     assert [t.tolist() for t in sent] == [ids.tolist(), targets.tolist()]
 
 
-def test_forgotten_activations_change_no_bit_but_are_not_kept():
+@pytest.mark.parametrize("architecture", ["gpt2", "modern"])
+def test_forgotten_activations_change_no_bit_but_are_not_kept(architecture):
     """Also not with dropout, which has to draw the same once more."""
-    config = ModelConfig(layers=3, heads=2, width=16, context=12, vocab_size=65, dropout=0.3)
+    shape = {"layers": 4, "heads": 2, "width": 16, "context": 12, "vocab_size": 65}
+    config = ModelConfig(**shape, dropout=0.3, architecture=architecture)
     ids = torch.randint(65, (2, 13))
 
     def train(**wishes):
         torch.manual_seed(7)
-        model = GPT(config)
+        model = build(config)
+        for parameter in model.parameters():
+            torch.nn.init.normal_(parameter, std=0.2)
         replica = Replica(model, start_runtime(RuntimeConfig(device="cpu", dtype="fp32", **wishes)))
         kept = []
         with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from buildgpt import api
 from buildgpt.gpt import begun, checkpoint, data, ending, optim, runlog, runtime, train
 from buildgpt.gpt.config import TrainConfig, UsageError, UserError, load_recipe
+from buildgpt.gpt.tokenizer import ByteTokenizer
 
 FILES = ("model.safetensors", "optimizer.safetensors")
 
@@ -75,6 +76,22 @@ def read(monkeypatch):
 
     monkeypatch.setattr(data.Batches, "__call__", remember)
     return rows
+
+
+def test_aligned_sequences_begin_with_documents(read, fit, tmp_path):
+    writers = {split: data.ShardWriter(tmp_path, split) for split in data.SPLITS}
+    for number in range(60):
+        for writer in writers.values():
+            writer.add([256, *range(number, number + 7 + number % 20)])
+    splits = {split: writer.close() for split, writer in writers.items()}
+    data.write_manifest(tmp_path, ByteTokenizer(), splits)
+    wishes = [f"data.path={tmp_path}", "data.align=documents", "sample.prompt=a"]
+    fit("aligned", *wishes)
+    assert len(read) == 8 * 4
+    assert {int(row[0]) for row in read} == {256}
+    assert sum(256 in row[1:-1] for row in read) > 8  # others follow in the same sequence
+    with pytest.raises(UsageError, match=r"data\.align cannot change in a run"):
+        fit("aligned", "data.align=none", resume=True)
 
 
 @pytest.fixture

@@ -67,6 +67,7 @@ class PackedDecoder(Decoder):
 
     def __init__(self, model: Any, dtype: torch.dtype) -> None:
         super().__init__(pack(share(model), dtype))
+        self.model.cache_dtype = torch.float32  # which single tokens are computed in
         # GPT-2's head is its embedding, which is no linear layer.
         weight = model.token_embedding.weight
         self.head = PackedLinear(weight, None, dtype) if is_gpt2(model) else None
@@ -76,13 +77,6 @@ class PackedDecoder(Decoder):
         if self.head is None:
             return super().logits(hidden)
         return self.head(hidden)[..., : self.config.vocab_size]
-
-    def new_cache(self, room: int | None = None) -> Any:
-        """In fp32, which single tokens are computed in."""
-        cache = super().new_cache(room)
-        for part in cache if is_gpt2(self.model) else []:
-            part.dtype = torch.float32
-        return cache
 
 
 def share(module: nn.Module) -> nn.Module:

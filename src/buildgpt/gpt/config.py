@@ -105,6 +105,7 @@ class DataConfig(Section):
     path: str = ""
     tokenizer: str = ""
     val_tokens: int = 0  # 0: the whole validation split
+    align: Literal["none", "documents"] = "none"  # documents: every sequence begins with one
     hellaswag: str = "data/hellaswag/hellaswag_val.jsonl"  # read where train.hellaswag_every asks
 
 

@@ -1,7 +1,8 @@
 """Ids to shards on disk, and from there to batches (x, y), by pure arithmetic from the step.
 
 Shapes: B sequences, T tokens of context. The stream of a split is all its shards in name order,
-as one sequence of tokens; sequence i is tokens [i*T, i*T + T], T inputs and their T targets.
+as one sequence of tokens; sequence i is tokens [i*T, i*T + T], T inputs and their T targets, or
+begins with a document.
 """
 
 import hashlib
@@ -186,24 +187,51 @@ class Stream:
             )
 
 
+def starts_of_documents(stream: Stream, opening: int, context: int) -> np.ndarray:
+    """Where sequences begin that each begin with a document: with its opening id.
+
+    The first document's start, then again and again the first one after the sequence so far; what
+    is left of the document that was cut there is not read. Two billion tokens are gone through in a
+    second, so no index of documents has to be kept beside the shards.
+    """
+    ends = zip(stream.shards, stream.ends)
+    found = [np.flatnonzero(shard == opening) + end - len(shard) for shard, end in ends]
+    documents = np.concatenate([np.empty(0, np.int64), *found])
+    following = np.searchsorted(documents, documents + context)
+    chosen, document, last = [], 0, len(stream) - context - 1
+    while document < len(documents) and documents[document] <= last:
+        chosen.append(document)
+        document = following[document]
+    if not chosen:
+        raise UserError(
+            f"no document of the training split begins {context + 1:,} tokens or more before its"
+            ' end; set data.align = "none"'
+        )
+    return documents[chosen]
+
+
 class Batches:
     """(x, y) for any stretch of the endless order: epoch after epoch, each one reshuffled.
 
     What a position of the order holds depends on the stream, T and the seed alone. So every
     rank and every restart finds its sequences by arithmetic, and each is read once an epoch.
-    The tokens after the last whole sequence are never read; `dropped` counts them.
+    The tokens after the last whole sequence are never read, nor those between sequences that all
+    begin with a document, which is with the id `opening`; `dropped` counts them.
     """
 
-    def __init__(self, stream: Stream, context: int, seed: int) -> None:
+    def __init__(self, stream: Stream, context: int, seed: int, opening: int | None = None) -> None:
         self.stream, self.context, self.seed = stream, context, seed
-        self.sequences = (len(stream) - 1) // context
-        self.dropped = len(stream) - 1 - self.sequences * context
+        self.starts: Sequence[int] | np.ndarray = range(0, len(stream) - context, context)
         self.orders: dict[int, np.ndarray] = {}
-        if self.sequences < 1:
+        if not self.starts:
             raise UserError(
                 f"the training split holds {len(stream):,} tokens, fewer than the {context + 1:,}"
                 " of one sequence; give more text or a smaller model.context"
             )
+        if opening is not None:
+            self.starts = starts_of_documents(stream, opening, context)
+        self.sequences = len(self.starts)
+        self.dropped = len(stream) - 1 - self.sequences * context
 
     def order(self, epoch: int) -> np.ndarray:
         """A permutation of the sequences, by the generator that numpy promises never to change."""
@@ -219,7 +247,7 @@ class Batches:
 
     def __call__(self, first: int, count: int) -> tuple[Tensor, Tensor]:
         """Positions [first, first + count): inputs and targets, both (count, T) int64."""
-        starts = [self.sequence(p) * self.context for p in range(first, first + count)]
+        starts = [int(self.starts[self.sequence(p)]) for p in range(first, first + count)]
         tokens = np.stack([self.stream.read(s, s + self.context + 1) for s in starts])
         both = torch.from_numpy(tokens.astype(np.int64))
         return both[:, :-1], both[:, 1:]  # the target of each token is the token after it

@@ -176,41 +176,67 @@ def cross_entropy(logits: Tensor, targets: Tensor, reduction: str) -> Tensor:
     return loss.view_as(targets) if reduction == "none" else loss
 
 
+def cap(logits: Tensor, softcap: float) -> Tensor:
+    """Logits between -softcap and softcap (Gemma 2, 2024), in fp32 at least; 0 leaves them."""
+    if not softcap:
+        return logits
+    return softcap * torch.tanh(logits.to(at_least_fp32(logits)) / softcap)
+
+
 def is_large(hidden: Tensor, weight: Tensor) -> bool:
     """Whether logits for hidden (B, T, C) and their gradients would fill the memory."""
     logits = hidden.size(0) * hidden.size(1) * weight.size(0)
     return torch.is_grad_enabled() and logits > LOGITS_AT_ONCE
 
 
+def at_least_fp32(x: Tensor) -> torch.dtype:
+    """The dtype in which sums over a vocabulary are exact enough."""
+    return torch.promote_types(x.dtype, torch.float32)
+
+
+def loss_and_gradient(
+    logits: Tensor, target: Tensor, vocab_size: int, softcap: float
+) -> tuple[Tensor, Tensor]:
+    """The summed cross-entropy of logits (N, W), before their cap, with targets (N, 1); and its
+    gradient: softmax less 1 at the target, times the cap's slope, 1 - tanh^2."""
+    narrow, logits = logits.dtype, logits.to(at_least_fp32(logits))
+    logits = cap(logits, softcap)
+    slope = (logits / softcap).square_().neg_().add_(1) if softcap else None
+    logits[:, vocab_size:] = -math.inf  # padding takes no probability
+    total = logits.logsumexp(dim=1, keepdim=True)
+    summed = (total - logits.gather(1, target)).sum()
+    chances = logits.sub_(total).exp_()  # in the logits' place, which are done with
+    gradient = chances.scatter_add_(1, target, -torch.ones_like(total))
+    return summed, (gradient if slope is None else gradient.mul_(slope)).to(narrow)
+
+
 class LossInParts(torch.autograd.Function):
     """The mean cross-entropy of a head's logits, some rows of them at a time.
 
-    The logits' gradient, their softmax less 1 at the target, is known as soon as they are. So it
-    goes at once into the gradients of the head and of what it reads, and nothing of the (N, V)
-    logits is kept or computed twice (Hsu et al. 2024, Liger Kernel, section 3.2).
+    The logits' gradient is known as soon as they are. So it goes at once into the gradients of the
+    head and of what it reads, and nothing of the (N, V) logits is kept or computed twice (Hsu et
+    al. 2024, Liger Kernel, section 3.2).
     """
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, vocab_size: int
+        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, vocab_size: int, softcap: float
     ) -> Tensor:
         """hidden (N, C), weight (W, C) of the widened vocabulary, targets (N,) -> a scalar."""
         narrow_weight = weight.to(product_dtype(hidden))
         to_hidden, to_weight = torch.empty_like(hidden), torch.zeros_like(weight)
-        exact = torch.promote_types(hidden.dtype, torch.float32)
-        loss = hidden.new_zeros((), dtype=exact)
+        loss = hidden.new_zeros((), dtype=at_least_fp32(hidden))
         rows = max(1, LOGITS_AT_ONCE // weight.size(0))
         for start in range(0, hidden.size(0), rows):
             part = slice(start, start + rows)
-            x, target = hidden[part].to(narrow_weight.dtype), targets[part, None]
-            logits = F.linear(x, narrow_weight).to(exact)  # (rows, W)
-            logits[:, vocab_size:] = -math.inf  # padding takes no probability
-            total = logits.logsumexp(dim=1, keepdim=True)
-            loss += (total - logits.gather(1, target)).sum()
-            chances = logits.sub_(total).exp_()  # in the logits' place, which are done with
-            to_logits = chances.scatter_add_(1, target, -torch.ones_like(total)).to(x.dtype)
+            x = hidden[part].to(narrow_weight.dtype)
+            summed, to_logits = loss_and_gradient(
+                F.linear(x, narrow_weight), targets[part, None], vocab_size, softcap
+            )
+            loss += summed
             to_hidden[part] = to_logits @ narrow_weight
             to_weight += to_logits.T @ x
+            del to_logits  # or it would still be there beside the next part's logits
         ctx.save_for_backward(to_hidden, to_weight)
         return loss / hidden.size(0)
 
@@ -219,11 +245,14 @@ class LossInParts(torch.autograd.Function):
         """Everything is there but the factor, in which the mean's 1/N and a loss scale come."""
         to_hidden, to_weight = ctx.saved_tensors
         factor = gradient / to_hidden.size(0)
-        return (to_hidden * factor).to(to_hidden.dtype), to_weight * factor, None, None
+        return (to_hidden * factor).to(to_hidden.dtype), to_weight * factor, None, None, None
 
 
 class GPT(nn.Module):
     """GPT-2: token and position embeddings, blocks, a last norm, a head tied to the embedding."""
+
+    softcap = 0.0  # of the logits: none
+    cache_dtype: torch.dtype | None = None  # of keys and values; None: as they come
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -258,14 +287,16 @@ class GPT(nn.Module):
         The loss is a scalar, or (B, T) with reduction="none".
         """
         hidden = self.hidden(ids)
-        weight, vocab_size = self.token_embedding.weight, self.config.vocab_size
-        if targets is not None and reduction == "mean" and is_large(hidden, weight):
-            loss = LossInParts.apply(hidden.flatten(0, 1), weight, targets.flatten(), vocab_size)
-            return cast(Tensor, loss)
+        if targets is not None and reduction == "mean" and is_large(hidden, self.head_weight()):
+            rows, vocab_size = hidden.flatten(0, 1), self.config.vocab_size
+            given = (rows, self.head_weight(), targets.flatten(), vocab_size, self.softcap)
+            return cast(Tensor, LossInParts.apply(*given))
         logits = self.logits(hidden)
-        if targets is None:
-            return logits
-        return cross_entropy(logits, targets, reduction)
+        return logits if targets is None else cross_entropy(logits, targets, reduction)
+
+    def head_weight(self) -> Tensor:
+        """(W, C): what the logits are products with, of the widened vocabulary."""
+        return self.token_embedding.weight
 
     def hidden(self, ids: Tensor, cache: list[Cache] | None = None) -> Tensor:
         """ids (B, T) -> (B, T, C). With a cache, the ids continue those that it has seen."""
@@ -294,7 +325,7 @@ class GPT(nn.Module):
     def new_cache(self, room: int | None = None) -> list[Cache]:
         """An empty cache, one part a layer, for `room` tokens; for a whole context otherwise."""
         room = self.config.context if room is None else room
-        return [Cache(room) for _ in self.blocks]
+        return [Cache(room, self.cache_dtype) for _ in self.blocks]
 
     def parameter_count(self) -> int:
         """Parameters with the true vocabulary; the tied head counts once."""

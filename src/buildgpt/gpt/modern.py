@@ -14,9 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
 from .config import ModelConfig, ModernConfig
-from .model import GPT, VOCABULARY_MULTIPLE, Cache, cross_entropy
+from .model import GPT, VOCABULARY_MULTIPLE, Cache, cap
 from .model import attend as attend_causally
 
 ROTARY_BASE = 1024  # for contexts of some thousand tokens; Su et al. 2021 have 10,000
@@ -31,8 +32,8 @@ class View:
     """What a layer needs to know of where its tokens stand."""
 
     rotation: tuple[Tensor, Tensor] | None  # cosines and sines, (T, D / 2) each
-    near: Tensor | None  # (1 or B, 1, T, S), added to scores: a short window; None: all before
-    far: Tensor | None  # the same for a long window
+    near: Any  # a `mask` for short windows; None: all before
+    far: Any  # the same for long windows
 
 
 def build(config: ModelConfig, switches: ModernConfig | None = None) -> GPT:
@@ -79,10 +80,12 @@ def rotate(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
     return torch.cat([a * cosines - b * sines, a * sines + b * cosines], dim=3)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, scale: float, mask: Tensor | None) -> Tensor:
+def attend(q: Tensor, k: Tensor, v: Tensor, scale: float, mask: Any) -> Tensor:
     """Attention with scores `q k scale + mask`; without a mask, causal. (B, H, T, D)"""
     if mask is None:
         return attend_causally(q * (scale * math.sqrt(q.size(3))), k, v)
+    if not isinstance(mask, Tensor):
+        return flex_attention(q, k, v, block_mask=mask, scale=scale)
     if q.device.type == "cpu":
         return ((q * scale) @ k.transpose(2, 3) + mask).softmax(dim=3).to(v.dtype) @ v
     return F.scaled_dot_product_attention(q, k, v, mask.to(q.dtype), scale=scale)
@@ -106,7 +109,7 @@ class Attention(nn.Module):
         x: Tensor,
         values: Tensor | None,
         view: View,
-        mask: Tensor | None,
+        mask: Any,
         cache: Cache | None,
     ) -> Tensor:
         """(B, T, C) -> (B, T, C); `values` (B, T, C) are added to what the tokens offer."""
@@ -147,7 +150,7 @@ class Block(nn.Module):
     def __init__(self, config: ModelConfig, switches: ModernConfig, index: int) -> None:
         super().__init__()
         has_values = switches.value_embeddings and value_table(index, config.layers) is not None
-        self.is_far = index % 4 == 3 or index == config.layers - 1
+        self.is_far = is_far(index, config.layers)
         self.attention_norm = norm_layer(config.width, switches)
         self.attention = Attention(config, switches, has_values)
         self.mlp_norm = norm_layer(config.width, switches)
@@ -165,6 +168,11 @@ class Block(nn.Module):
         attended = self.attention(self.attention_norm(x), values, view, mask, cache)
         x = x + self.dropout(attended)
         return x + self.dropout(self.mlp(self.mlp_norm(x)))
+
+
+def is_far(index: int, layers: int) -> bool:
+    """Whether a layer's window is a long one: every fourth's, and the last one's."""
+    return index % 4 == 3 or index == layers - 1
 
 
 def value_table(index: int, layers: int) -> int | None:
@@ -189,6 +197,7 @@ class Modern(GPT):
     def __init__(self, config: ModelConfig, switches: ModernConfig) -> None:
         nn.Module.__init__(self)
         self.config, self.switches = config, switches
+        self.softcap = SOFTCAP if switches.softcap else 0.0
         layers, width = config.layers, config.width
         widened = -(-config.vocab_size // VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE
         self.token_embedding = nn.Embedding(widened, width)
@@ -220,13 +229,6 @@ class Modern(GPT):
             nn.init.normal_(module.out.weight, std=small)
         if module is self and self.head is not None and zero:
             nn.init.zeros_(self.head.weight)
-
-    def forward(
-        self, ids: Tensor, targets: Tensor | None = None, reduction: str = "mean"
-    ) -> Tensor:
-        """As GPT-2's, but through this model's own head and cap."""
-        logits = self.logits(self.hidden(ids))
-        return logits if targets is None else cross_entropy(logits, targets, reduction)
 
     def hidden(self, ids: Tensor, cache: list[Cache] | None = None) -> Tensor:
         """ids (B, T) -> (B, T, C). With a cache, the ids continue those that it has seen."""
@@ -282,16 +284,19 @@ class Modern(GPT):
         return (known == self.config.vocab_size - 1).cumsum(dim=1)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """(B, T, C) -> (B, T, V), between -SOFTCAP and SOFTCAP if that is on (Gemma 2, 2024)."""
-        tied = self.head is None
-        logits = F.linear(hidden, self.token_embedding.weight) if tied else self.head(hidden)
-        logits = logits[..., : self.config.vocab_size]
-        return SOFTCAP * torch.tanh(logits.float() / SOFTCAP) if self.switches.softcap else logits
+        """(B, T, C) -> (B, T, V), by this model's own head, capped."""
+        if self.head is None:
+            return cap(super().logits(hidden), self.softcap)
+        return cap(self.head(hidden)[..., : self.config.vocab_size], self.softcap)
+
+    def head_weight(self) -> Tensor:
+        """(W, C), as GPT-2's."""
+        return self.token_embedding.weight if self.head is None else self.head.weight
 
     def new_cache(self, room: int | None = None) -> list[Cache]:
         """An empty cache: one part a layer, and one more for the ids."""
-        room = self.config.context if room is None else room
-        return [Cache(room) for _ in range(len(self.blocks) + 1)]
+        parts = super().new_cache(room)
+        return [*parts, Cache(parts[0].context)]
 
     def parameter_count(self) -> int:
         """Parameters with the true vocabulary; a tied head counts once."""
@@ -301,17 +306,38 @@ class Modern(GPT):
         return sum(p.numel() for p in self.parameters()) - unused
 
 
-def mask(known: Tensor, seen: int, window: Tensor | int, documents: Tensor | None) -> Tensor:
-    """(1 or B, 1, T, S): 0 where a token after the first `seen` may look, else minus infinity.
+def mask(known: Tensor, seen: int, window: Tensor | int, documents: Tensor | None) -> Any:
+    """Where a token after the first `seen` may look: at itself and the window - 1 tokens before,
+    within its document.
 
-    It may look at itself and the window - 1 tokens before, within its document.
+    (1 or B, 1, T, S), 0 there, else minus infinity; or, where that is fast, FlexAttention's, which
+    skips whole blocks of what is hidden (Dong et al. 2024).
     """
+    if takes_blocks(known) and seen == 0:
+        return blocks(known, window, documents)
     here = torch.arange(known.size(1), device=known.device)
     back = here[seen:, None] - here  # (T, S): how far a token has to look back
     visible = ((back >= 0) & (back < window))[None]
     if documents is not None:
         visible = visible & (documents[:, seen:, None] == documents[:, None, :])
     return torch.zeros(visible.shape, device=known.device).masked_fill(~visible, -math.inf)[:, None]
+
+
+def takes_blocks(known: Tensor) -> bool:
+    """FlexAttention is for GPUs, and for torch.compile: without, it would hold all scores."""
+    return known.is_cuda and torch.compiler.is_compiling()
+
+
+def blocks(known: Tensor, window: Tensor | int, documents: Tensor | None) -> BlockMask:
+    """The `mask` of known ids (B, T) for FlexAttention."""
+    numbers = torch.zeros_like(known) if documents is None else documents
+
+    def visible(row: Tensor, head: Tensor, asks: Tensor, seen: Tensor) -> Tensor:
+        near = (asks >= seen) & (asks - seen < window)
+        return near & (numbers[row, asks] == numbers[row, seen])
+
+    rows, time = known.shape
+    return create_block_mask(visible, rows, None, time, time, device=known.device)
 
 
 def window_at(done: float, context: int) -> int:

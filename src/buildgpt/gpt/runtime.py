@@ -342,7 +342,7 @@ def keep_freed_memory() -> None:
     glibc gives large pieces back to the system at once, which then has to clear and map every page
     of them anew: a sixth of a small model's step. Other libraries are left as they are.
     """
-    library = ctypes.CDLL(None) if sys.platform == "linux" else None
+    library: Any = ctypes.CDLL(None) if sys.platform == "linux" else None
     if hasattr(library, "mallopt"):
         library.mallopt(*TRIM_THRESHOLD)
         library.mallopt(*MMAP_THRESHOLD)

@@ -6,6 +6,7 @@ guess.
 
 import tomllib
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,26 +18,44 @@ ASSUMED = ("utilisation", "link_utilisation", "memory_share")  # of every GPU
 SHORT_NAMES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
 
 
-def product_parameters(model: Any) -> int:
-    """Parameters that a token is multiplied with: all but the position embedding.
+def product_parameters(model: Any, switches: Any = None) -> int:
+    """Parameters that a token is multiplied with: all that are not only looked up.
 
-    `model` is a ModelConfig with its vocab_size. Each block has 12 C^2 weights and 13 C biases and
-    norms, the last norm 2 C, and the embedding V C, which is the head as well.
+    `model` is a ModelConfig with its vocab_size. Each block has 12 C^2 weights and, unless it has
+    an RMSNorm, 13 C biases and norms; the last norm 2 C, and the head V C, tied or not. A modern
+    model's few scalars do not count, nor its embeddings of values and of pairs.
     """
     width = model.width
-    block = 12 * width**2 + 13 * width
-    return model.layers * block + 2 * width + model.vocab_size * width
+    plain = model.architecture == "modern" and switches and switches.rms_norm
+    block = 12 * width**2 + (0 if plain else 13 * width)
+    return model.layers * block + (0 if plain else 2 * width) + model.vocab_size * width
 
 
-def flops_per_token(model: Any) -> float:
-    """FLOPs of training on one token: 6 N + 12 L T C.
+def flops_per_token(model: Any, switches: Any = None, train: Any = None) -> float:
+    """FLOPs of training on one token: 6 N + 12 C times the tokens that its layers see.
 
     Each of N parameters costs a multiplication and an addition forward, and twice that backward
-    (Kaplan et al. 2020, section 2.1). Attention's two products, with keys and values, cost 4 T C
-    a layer forward, counted over the full square as is usual (Chowdhery et al. 2022, appendix B).
+    (Kaplan et al. 2020, section 2.1). Attention's two products, with keys and values, cost 4 C a
+    token seen forward, counted over the full square as is usual, T in every layer (Chowdhery et
+    al. 2022, appendix B), but with windows over those: a mean over the run's tokens.
     """
-    attention = 12 * model.layers * model.context * model.width
-    return float(6 * product_parameters(model) + attention)
+    seen = float(model.layers * model.context)
+    if model.architecture == "modern" and switches and switches.windows and train:
+        seen = seen_through_windows(model, train)
+    return 6 * product_parameters(model, switches) + 12 * model.width * seen
+
+
+@lru_cache
+def seen_through_windows(model: Any, train: Any) -> float:
+    """The window of each layer, added up, in the mean over a run's tokens."""
+    core = load_core()
+    far = sum(core.modern.is_far(index, model.layers) for index in range(model.layers))
+    total = 0
+    for step in range(train.steps):
+        window = core.modern.window_at(step / train.steps, model.context)
+        seen = far * window + (model.layers - far) * max(1, window // 2)
+        total += seen * core.config.tokens_of(step, train)
+    return total / core.config.tokens_before(train.steps, train)
 
 
 def load_gpus(prices: Path | None = None) -> dict[str, Any]:

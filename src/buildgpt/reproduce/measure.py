@@ -58,7 +58,7 @@ def measured_shape(core: Core, recipe: Any, device: Any) -> tuple[int, int]:
     sequences = recipe.train.tokens_per_step // recipe.model.context
     dtype, _ = core.runtime.choose_dtype(recipe.runtime.dtype, device)
     peak = matmul_flops(device, dtype, MATMUL_SIZE[device.type])
-    flops = flops_per_token(recipe.model) * recipe.model.context
+    flops = flops_per_token(recipe.model, recipe.modern) * recipe.model.context
     possible = max(1, int(STEP_SECONDS * PESSIMISM * peak / flops))  # sequences in that time
     kind = "cuda" if device.type == "cuda" else "cpu"
     free = (memory_amounts() or (math.inf, 0))[0]

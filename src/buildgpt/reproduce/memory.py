@@ -6,6 +6,7 @@ dtype of products: 2 for bf16 and fp16, 4 for fp32.
 """
 
 import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -40,9 +41,9 @@ def vocabulary(core: Core, data: Any) -> int:
     )
 
 
-def sequences_per_step(recipe: Any) -> int:
-    """Of all ranks together."""
-    return recipe.train.tokens_per_step // recipe.model.context
+def sequences_per_step(core: Core, recipe: Any) -> int:
+    """Of all ranks together, in the first step, the smallest one."""
+    return core.config.tokens_of(0, recipe.train) // recipe.model.context
 
 
 @dataclass(frozen=True)
@@ -50,28 +51,46 @@ class Parameters:
     """How many parameters the model has, and how many it holds with its padded vocabulary."""
 
     true: int
+    without_embeddings: int
     held: int  # N
     products: int  # of which autocast makes narrow copies
+    moments: int  # numbers that the optimizer keeps
+    largest: int  # in the largest group of matrices that Muon updates at once
     block: int
     root: int  # outside of the blocks
     embedding: int
     widened: int  # W
 
 
+def count(core: Core, recipe: Any) -> Parameters:
+    """Build the model without any memory for it, once, and count."""
+    return counted(core, recipe.model, recipe.modern, recipe.train)
+
+
 @lru_cache
-def count(core: Core, model: Any, switches: Any = None) -> Parameters:
-    """Build the model without any memory for it, and count."""
+def counted(core: Core, model: Any, switches: Any, train: Any) -> Parameters:
+    """The same by what it depends on."""
     import torch
 
     with torch.device("meta"):
         gpt = core.modern.build(model, switches)
-    held = sum(p.numel() for p in gpt.parameters())
-    linear = [m for m in gpt.modules() if isinstance(m, torch.nn.Linear)]
-    embedding = gpt.token_embedding.weight.numel()
-    products = sum(p.numel() for m in linear for p in m.parameters()) + embedding
-    block = sum(p.numel() for p in gpt.blocks[0].parameters())
-    root, widened = held - block * model.layers, gpt.token_embedding.num_embeddings
-    return Parameters(gpt.parameter_count(), held, products, block, root, embedding, widened)
+    held = size_of(gpt.parameters())
+    embedding, linear = gpt.token_embedding.weight, (torch.nn.Linear,)
+    products = sum(size_of(m.parameters()) for m in gpt.modules() if isinstance(m, linear))
+    products += embedding.numel() if gpt.head_weight() is embedding else 0
+    groups = core.optim.muon_groups(gpt, train) if train.optimizer == "muon" else []
+    sizes = [size_of(group["params"]) for group in groups]
+    rows = sum(len(p) for group in groups for p in group["params"]) * train.normuon
+    moments = 2 * held - sum(sizes) + rows
+    block = size_of(gpt.blocks[0].parameters())
+    shape = (block, held - block * model.layers, embedding.numel(), len(embedding))
+    found = (gpt.parameter_count(), core.train.without_embeddings(gpt), held, products)
+    return Parameters(*found, moments, max(sizes, default=0), *shape)
+
+
+def size_of(tensors: Iterable[Any]) -> int:
+    """How many numbers they hold together."""
+    return sum(tensor.numel() for tensor in tensors)
 
 
 @dataclass(frozen=True)
@@ -99,7 +118,17 @@ class Case:
     @property
     def accumulates(self) -> bool:
         """Whether there are several micro-steps in a step."""
-        return sequences_per_step(self.recipe) > self.micro_batch * self.ranks
+        return self.recipe.train.tokens_per_step > self.tokens * self.ranks
+
+    @property
+    def modern(self) -> Any:
+        """The switches of a modern model; None for a GPT-2."""
+        return self.recipe.modern if self.recipe.model.architecture == "modern" else None
+
+    @property
+    def masks(self) -> bool:
+        """Whether attention adds a mask to its scores."""
+        return bool(self.modern) and (self.modern.document_mask or self.modern.windows)
 
     @property
     def compiles_logits(self) -> bool:
@@ -120,13 +149,20 @@ def memory(
     """
     core = core or load_core()
     recipe = with_vocabulary(core, recipe)
-    parameters, size = count(core, recipe.model, recipe.modern), value_bytes(core, recipe, device)
+    parameters, size = count(core, recipe), value_bytes(core, recipe, device)
     case = Case(core, recipe, parameters, size, micro_batch, ranks, device)
-    held = FP32 * parameters.held // (ranks if case.shards else 1)
-    parts = {"weights": held, "gradients": held, "optimizer": 2 * held, "casts": casts(case)}
-    parts |= {"exchange": exchange(case), "activations": activations(case), "logits": logits(case)}
-    # Free again when the validation loss is taken; but the buckets of DDP stay.
-    spare = parts["activations"] + parts["logits"] + parts["exchange"]
+    held, moments = (
+        FP32 * numbers // (ranks if case.shards else 1)
+        for numbers in (parameters.held, parameters.moments)
+    )
+    parts = {"weights": held, "gradients": held, "optimizer": moments, "casts": casts(case)}
+    kept = modern_activations(case) if case.modern else activations(case)
+    parts |= {"exchange": exchange(case), "activations": kept, "logits": logits(case)}
+    # Free again when the weights are updated; and when the validation loss is taken, gradients as
+    # well, but the buckets of DDP stay.
+    spare = parts["activations"] + parts["logits"] + parts["casts"]
+    parts["update"] = max(0, update(case) - spare)
+    spare += parts["exchange"] - parts["casts"]
     spare += held if ranks == 1 or case.shards else 0
     return parts | {"evaluation": max(0, evaluation(case) - spare)}
 
@@ -192,10 +228,7 @@ def activations(case: Case) -> int:
     """
     model, size = case.recipe.model, case.size
     stream = size if case.device == "cpu" else FP32
-    by_hand = case.device == "cpu" and 1 < model.context <= case.core.model.SHORT
-    in_halves = size * (3 * model.heads * model.context // 4 + model.width)
-    attention = in_halves if by_hand else FP32 * model.heads
-    block = 2 * stream * model.width + 16 + 14 * size * model.width + attention
+    block = 2 * stream * model.width + 16 + 14 * size * model.width + scores(case)
     ends = stream * model.width + 8 + size * model.width + 16
     blocks = model.layers * block
     if case.recipe.runtime.checkpoint_activations:
@@ -203,36 +236,90 @@ def activations(case: Case) -> int:
     return case.tokens * (blocks + ends) + 8 * model.context
 
 
+def scores(case: Case) -> int:
+    """Bytes a token that a layer keeps between queries, keys and values and what they give."""
+    model, size = case.recipe.model, case.size
+    if case.device == "cpu" and case.masks:
+        return model.heads * model.context * (FP32 + (size if size < FP32 else 0))
+    if case.device == "cpu" and 1 < model.context <= case.core.model.SHORT:
+        return size * (3 * model.heads * model.context // 4 + model.width)
+    return FP32 * model.heads
+
+
+def modern_activations(case: Case) -> int:
+    """The same for a modern model, whose residual stream is in fp32.
+
+    A token in a block keeps the stream where it is scaled, and before each of the two norms (4 C
+    bytes each, and one fp32 number a norm, or a LayerNorm's two); queries and keys before their
+    norms, in fp32 (in fp32 the values lie beside them), and a number a head for each; and 14 s C
+    bytes as GPT-2 does.
+
+    Besides: the stream before the norm of the embeddings, the output of the lower half, which skips
+    to the upper one without a block between, embeddings of values, and the rotation's angles, the
+    same for all sequences. Blocks that forget keep these, their input, and the masks; and one has
+    all of its own back, beside the gradients of its scores.
+    """
+    model, size, on = case.recipe.model, case.size, case.modern
+    stream, pairs = FP32 * model.width, 0
+    norm = stream + (4 if on.rms_norm else 8)
+    if on.qk_norm:
+        pairs = (2 if size < FP32 else 3) * stream + 8 * model.heads
+    block = on.residual_scalars * stream + 2 * norm + pairs + 14 * size * model.width + scores(case)
+    ends = norm + size * model.width + 16 + 8 * on.bigrams + on.rms_norm * norm
+    ends += stream * (on.unet_skips and model.layers % 2 == 0)
+    ends += stream * on.value_embeddings * min(case.core.modern.VALUE_LAYERS, model.layers // 2)
+    places = 4 * model.context * model.width // model.heads if on.rotary else 8 * model.context
+    blocks = model.layers * block
+    if case.recipe.runtime.checkpoint_activations:
+        blocks = model.layers * stream + block + scores(case)
+        masks = on.windows + 1 if case.masks else 0
+        places += (
+            masks * FP32 * model.context * (case.tokens if on.document_mask else model.context)
+        )
+    return case.tokens * (blocks + ends) + places
+
+
 def logits(case: Case) -> int:
     """Logits, loss and their gradients at the worst moment.
 
     Few: that is early in the backward pass. Eager: the loss is taken in fp32. There are the
     log-probabilities, kept from the forward pass, their gradient and the logits' own: 12 V bytes a
-    token. Compiled, one kernel goes from the logits, kept, to their gradients, both of s W bytes.
+    token; a cap keeps its output besides, 4 V more. Compiled, one kernel goes from the logits,
+    kept, to their gradients, both of s W bytes.
 
     Many: they are taken in parts, at the end of the forward pass. There are a part's logits in
-    fp32 and their exponentials, as much again where they come from narrow ones, and all gradients
-    of what the head reads and of its weights.
+    fp32 and their exponentials, for the slope of a cap as much again, and all gradients of what the
+    head reads and of its weights.
     """
     parameters, at_once = case.parameters, case.core.model.LOGITS_AT_ONCE
+    capped = bool(case.modern) and case.modern.softcap
     if case.tokens * parameters.widened > at_once:
         gradients = case.tokens * case.size * case.recipe.model.width + FP32 * parameters.embedding
-        copies = 2 if case.size == FP32 else 3
+        copies = 2 + capped
         return copies * FP32 * (at_once // parameters.widened) * parameters.widened + gradients
     if case.compiles_logits:
         return case.tokens * 2 * case.size * parameters.widened
-    return case.tokens * 3 * FP32 * case.recipe.model.vocab_size
+    return case.tokens * (3 + capped) * FP32 * case.recipe.model.vocab_size
+
+
+def update(case: Case) -> int:
+    """What Muon needs for the matrices of one shape, the largest group of them.
+
+    NorMuon has their directions, these made even, and the same in the matrix's size again. AdamW
+    goes through the weights in place.
+    """
+    return 3 * FP32 * case.parameters.largest
 
 
 def evaluation(case: Case) -> int:
     """The validation loss, between steps: nothing is kept, but several windows go at once.
 
-    There are their logits, these in fp32 if they were narrow, and their log-probabilities. With
-    FSDP every rank puts the whole model together as well.
+    There are their logits, these in fp32 if they were narrow, and their log-probabilities, or two
+    steps of a cap. With FSDP every rank puts the whole model together as well.
     """
     parameters, model = case.parameters, case.recipe.model
     batch = max(1, case.core.evaluate.TOKENS_AT_ONCE // model.context)
-    copies = 2 if case.size < FP32 else 1
+    copies = (2 if case.size < FP32 else 1) + (bool(case.modern) and case.modern.softcap)
     value = case.size * parameters.widened + copies * FP32 * model.vocab_size
     whole = FP32 * parameters.held + case.size * parameters.products if case.shards else 0
     return batch * model.context * value + whole
@@ -243,7 +330,7 @@ def largest_micro_batch(core: Core, recipe: Any, ranks: int, capacity: float) ->
 
     It divides a GPU's sequences of a step. 0 if not even one sequence fits.
     """
-    mine = sequences_per_step(recipe) // ranks
+    mine = sequences_per_step(core, recipe) // ranks
     for size in range(mine, 0, -1):
         if mine % size == 0 and sum(memory(recipe, size, ranks, core=core).values()) <= capacity:
             return size

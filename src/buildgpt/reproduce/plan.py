@@ -82,7 +82,7 @@ def check_gpu(core: Core, gpu: str, known: dict[str, Any]) -> None:
 def check_ranks(core: Core, recipe: Any, ranks: int) -> None:
     """UsageError unless so many ranks divide the sequences of a step; names the nearest that do."""
     core.config.require(ranks >= 1, "--gpus must be at least 1")
-    sequences = sequences_per_step(recipe)
+    sequences = sequences_per_step(core, recipe)
     if sequences % ranks == 0:
         return
     near = core.config.divisors_around(sequences, ranks)
@@ -97,10 +97,12 @@ def check_ranks(core: Core, recipe: Any, ranks: int) -> None:
 
 def outline(core: Core, recipe: Any, ranks: int, share: float) -> dict[str, Any]:
     """Parameters, FLOPs, tokens, disk, and what fits into how much memory."""
-    train, flops = recipe.train, flops_per_token(recipe.model)
+    train, flops = recipe.train, flops_per_token(recipe.model, recipe.modern, recipe.train)
     tokens = core.config.tokens_before(train.steps, train)
+    parameters = count(core, recipe)
     return {
-        "parameters": count(core, recipe.model, recipe.modern).true,
+        "parameters": parameters.true,
+        "parameters_without_embeddings": parameters.without_embeddings,
         "flops_per_token": flops,
         "flops": flops * tokens,
         "tokens": tokens,
@@ -115,14 +117,15 @@ def outline(core: Core, recipe: Any, ranks: int, share: float) -> dict[str, Any]
 
 
 def disk(core: Core, recipe: Any) -> dict[str, int]:
-    """Bytes of the shards, two a token, and of the checkpoints: weights and two moments in fp32.
+    """Bytes of the shards, two a token, and of the checkpoints: weights and moments in fp32.
 
     A new checkpoint is written before the oldest is deleted. Of data that is here its true size.
     """
     train, folder = recipe.train, Path(recipe.data.path or "-")
     here = sum(path.stat().st_size for path in folder.glob("*.bin"))
     tokens = core.config.tokens_before(train.steps, train) + recipe.data.val_tokens
-    one = 3 * FP32 * count(core, recipe.model, recipe.modern).held
+    parameters = count(core, recipe)
+    one = FP32 * (parameters.held + parameters.moments)
     return {"data": here or 2 * tokens, "checkpoints": one * (train.keep_checkpoints + 1)}
 
 
@@ -235,11 +238,12 @@ def step_seconds(
     A ring sends 2 (R - 1) / R of the gradients' bytes over each link. FSDP sends (R - 1) / R of
     them, and as often as there are micro-steps the weights, for the forward and backward pass.
     """
-    held, sharded = count(core, recipe.model, recipe.modern).held, shards(recipe, ranks)
+    held, sharded = count(core, recipe).held, shards(recipe, ranks)
     peak = gpu["peak_tflops"][product_dtype(recipe, gpu)] * 1e12 * gpu["utilisation"]
-    flops = flops_per_token(recipe.model) * recipe.train.tokens_per_step / ranks
+    each = flops_per_token(recipe.model, recipe.modern, recipe.train)
+    flops = each * recipe.train.tokens_per_step / ranks
     update = UPDATE_BYTES * held / (ranks if sharded else 1)
-    micro_steps = sequences_per_step(recipe) // (micro_batch * ranks)
+    micro_steps = sequences_per_step(core, recipe) // (micro_batch * ranks)
     gathered = 2 * value_bytes(core, recipe, "cuda") * micro_steps
     sent = (FP32 + gathered if sharded else 2 * FP32) * held * (ranks - 1) / ranks
     link = gpu["link_gb_s"] * GB * gpu["link_utilisation"]
@@ -262,7 +266,7 @@ def smallest_change(core: Core, recipe: Any, gpu: dict[str, Any], ranks: int) ->
 
 def changes(core: Core, recipe: Any, ranks: int) -> list[tuple[list[str], int]]:
     """Settings and a number of GPUs that need less: shards, fp32 shards, context, size."""
-    sequences, model = sequences_per_step(recipe), recipe.model
+    sequences, model = sequences_per_step(core, recipe), recipe.model
     more = [r for r in (ranks, 2, 4, 8) if r >= max(ranks, 2) and sequences % r == 0]
     found = [(["runtime.parallel=fsdp"], r) for r in more]
     found += [(["runtime.parallel=fsdp", "runtime.dtype=fp32"], r) for r in more]
@@ -345,10 +349,11 @@ def the_run(result: dict[str, Any]) -> list[tuple[str, str]]:
     free = size(result["disk_free_gb"])
     little = "" if result["disk_free_gb"] > data + kept else ": too little"
     disk = f"{size(data)} of data, {size(kept)} of checkpoints ({free} free here{little})"
-    model = f"{result['parameters']:,} parameters, {result['flops_per_token'] / 1e6:,.0f} MFLOP"
+    model = f"{result['parameters']:,} parameters, {result['parameters_without_embeddings']:,}"
+    model += f" without embeddings\n{result['flops_per_token'] / 1e6:,.0f} MFLOP a token"
     steps = f"{result['steps']:,} steps of {result['tokens_per_step']:,}"
     flops = f"{result['flops']:.2e}".replace("e+", "e")
-    rows = [("disk", f"{size(data + kept)}: {disk}"), ("model", f"{model} a token")]
+    rows = [("disk", f"{size(data + kept)}: {disk}"), ("model", model)]
     rows += [("run", f"{result['tokens']:,} tokens in {steps}: {flops} FLOP")]
     if result["max_seconds"]:
         rows.append(("limit", f"train.max_seconds = {result['max_seconds']:g} may end it before"))

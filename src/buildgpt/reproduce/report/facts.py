@@ -100,7 +100,8 @@ def speed(run: Run) -> dict[str, Any]:
     rate = (rows[-1]["tokens_per_second"] or None) if rows else None
     environment = run.environment
     device, dtype = device_name(environment), environment.get("dtype", "")
-    per_token = arithmetic.flops_per_token(run.recipe.model)
+    recipe = run.recipe
+    per_token = arithmetic.flops_per_token(recipe.model, recipe.modern, recipe.train)
     peak = arithmetic.peak_flops(device, dtype) if device else None
     used = rate and peak and rate * per_token / (peak * environment.get("ranks", 1))
     return {
