@@ -17,6 +17,7 @@ from rich.console import Console
 
 from . import __version__, api
 from .core import Core, load_core
+from .course.commands import app as course
 
 app = typer.Typer(
     help="Build GPT-2 from an empty file, then reproduce it for the price of a lunch.",
@@ -24,6 +25,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+app.add_typer(course, name="course")
 
 Runs = Annotated[Path, typer.Option("--runs", help="The folder of all runs.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
