@@ -12,6 +12,9 @@ The last commit of the series holds our core, byte for byte.
 """
 
 import argparse
+import datetime
+import importlib.metadata
+import json
 import re
 import shutil
 import subprocess
@@ -21,6 +24,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tools")]
 
+import course_check  # noqa: E402
+
+from buildgpt.core import load_core  # noqa: E402
 from buildgpt.course.patches import BadPatch, parse  # noqa: E402
 from buildgpt.course.series import (  # noqa: E402
     AUTHOR,
@@ -48,7 +54,9 @@ def build(folder: Path) -> None:
     """Write the series as a repository."""
     if folder.exists() and any(folder.iterdir()):
         raise WentWrong(f"{folder} is not empty")
-    print(f"{folder}: {len(Series().steps)} steps, the last is {write_repository(folder, Series())}")
+    print(
+        f"{folder}: {len(Series().steps)} steps, the last is {write_repository(folder, Series())}"
+    )
 
 
 # Patches from commits.
@@ -64,7 +72,9 @@ def patch_of(repository: Repository, commit: str) -> str:
 def slug_of(text: str) -> str:
     """A commit's short name: what it says, else from its subject."""
     patch = parse(text)
-    return patch.trailers.get("Step") or re.sub(r"[^a-z0-9]+", "-", patch.subject.lower()).strip("-")
+    return patch.trailers.get("Step") or re.sub(r"[^a-z0-9]+", "-", patch.subject.lower()).strip(
+        "-"
+    )
 
 
 def write_patches(patches: list[str], default: str) -> None:
@@ -116,7 +126,9 @@ def uncarved() -> str:
 def commit(repository: Repository, subject: str, body: str) -> None:
     """Commit everything."""
     repository.git("add", "--all")
-    repository.git("commit", "--quiet", "--allow-empty", "-m", subject, *(["-m", body] * bool(body)))
+    repository.git(
+        "commit", "--quiet", "--allow-empty", "-m", subject, *(["-m", body] * bool(body))
+    )
 
 
 def renew_uncarved() -> None:
@@ -220,9 +232,13 @@ def replay(repository: Repository) -> None:
 
 def main() -> int:
     """Do as the words say; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     verbs = parser.add_subparsers(dest="verb", required=True)
-    verbs.add_parser("build", help="the series as a git repository").add_argument("folder", type=Path)
+    verbs.add_parser("build", help="the series as a git repository").add_argument(
+        "folder", type=Path
+    )
     checking = verbs.add_parser("check", help="everything that must hold")
     checking.add_argument("lessons", nargs="*", help="only these, by number or name")
     checking.add_argument("--write", action="store_true", help="renew 99-uncarved first")
@@ -256,7 +272,23 @@ def run(words: argparse.Namespace) -> int:
     elif words.verb == "check":
         if words.write:
             renew_uncarved()
+        return 1 if course_check.check_all(Series(), words.lessons) else 0
+    elif words.verb == "figures":
+        measure()
     return 0
+
+
+def measure() -> None:
+    """Measure what the lessons quote, and record it with the machine and the day."""
+    facts = {
+        "date": datetime.date.today().isoformat(),
+        "processor": load_core().runtime.processor_name(),
+        "torch": importlib.metadata.version("torch"),
+        "command": "make course-figures",
+    }
+    found = facts | course_check.measure(Series())
+    text = json.dumps(found, indent=1, ensure_ascii=False, sort_keys=True)
+    (COURSE / "figures.json").write_text(f"{text}\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -45,7 +45,9 @@ def all_bytes(mine):
 @check("bytes that are no UTF-8 decode to the replacement character", step="broken")
 def broken_bytes(mine):
     tokenizer = mine.ByteTokenizer()
-    causes = ["""bytes.decode stops at the first byte that does not fit, unless errors="replace" """]
+    causes = [
+        """bytes.decode stops at the first byte that does not fit, unless errors="replace" """
+    ]
     for ids, text in (([195], "\ufffd"), ([97, 255, 98], "a\ufffdb"), ([240, 159], "\ufffd")):
         given = f"decode({ids})"
         try:
@@ -65,7 +67,7 @@ def broken_text(mine):
     equal(ids, [97, 63], given="encode('a\\ud800')", causes=causes)
 
 
-@check("one more id than bytes: the last one ends a text", step="end")
+@check("one more id than bytes: the last one ends a text", step="end-of-text")
 def end_of_text(mine):
     tokenizer = mine.ByteTokenizer()
     equal(tokenizer.vocab_size, 257, given="vocab_size")
@@ -75,13 +77,15 @@ def end_of_text(mine):
     expect(tokenizer.decode([256]), tokenizer.decode([256]), "some text", "decode([256])")
 
 
-@check("no text encodes to the end of text, not even its own spelling", step="end")
+@check("no text encodes to the end of text, not even its own spelling", step="end-of-text")
 def nothing_encodes_to_the_end(mine):
     tokenizer = mine.ByteTokenizer()
     spelling = tokenizer.decode([tokenizer.end_of_text])
     ids = tokenizer.encode(spelling)
     causes = ["the spelling is looked for in the text and replaced"]
-    expect(tokenizer.end_of_text not in ids, ids, "only ids of bytes", f"encode({spelling!r})", causes)
+    expect(
+        tokenizer.end_of_text not in ids, ids, "only ids of bytes", f"encode({spelling!r})", causes
+    )
     equal(ids, list(spelling.encode()), given=f"encode({spelling!r})", causes=causes)
 
 

@@ -90,7 +90,9 @@ def repeatable(mine):
             trainer.run()
             losses.append(trainer.loss)
     causes = ["torch.manual_seed comes after the model is made, or not at all"]
-    expect(losses[0] == losses[1], f"{losses[0]} and {losses[1]}", "the same loss", "seed 1", causes)
+    expect(
+        losses[0] == losses[1], f"{losses[0]} and {losses[1]}", "the same loss", "seed 1", causes
+    )
     expect(losses[0] != losses[2], f"{losses[0]} twice", "another loss", "seeds 1 and 2")
 
 
@@ -164,7 +166,9 @@ def overrides(mine):
                 mine.load_recipe(path, [wrong])
 
 
-@check("the command trains, lets the model talk, and says in one line what is wrong", step="command")
+@check(
+    "the command trains, lets the model talk, and says in one line what is wrong", step="command"
+)
 def command(mine):
     with small(mine) as recipe, recipe_file("") as path:
         words = [str(path), "--set", f"data.path={Path(recipe.data.path).as_posix()}"]
@@ -175,7 +179,9 @@ def command(mine):
             wrong = mine.main([*words, "--set", "train.step=1"])
             missing = mine.main(["nowhere.toml"])
     equal(status or 0, 0, given="the exit status of a run that went well")
-    expect("\nab" in "\n" + out.getvalue(), out.getvalue()[-80:], "ab and its continuation", "output")
+    expect(
+        "\nab" in "\n" + out.getvalue(), out.getvalue()[-80:], "ab and its continuation", "output"
+    )
     expect(bool(wrong) and bool(missing), (wrong, missing), "not 0", "statuses of wrong words")
     said = err.getvalue().strip().splitlines()
     equal(len(said), 2, given=f"lines on stderr for two mistakes: {said}")

@@ -130,10 +130,16 @@ def refused(given: str, causes: list[str] | None = None, **holds: str) -> Iterat
 
 
 class Mine:
-    """A learner's package: `mine.GPT` is their GPT, wherever in the package it is."""
+    """A learner's package: `mine.GPT` is their GPT, wherever in the package it is.
 
-    def __init__(self, folder: Path, entries: dict[str, str], names: dict[str, str]) -> None:
-        self.folder, self.entries, self.names = folder, entries, names
+    `entries` are the names that checks ask for and the modules where they are due, `names` the
+    learner's own names of them, `steps` the ids of the steps that are done.
+    """
+
+    def __init__(
+        self, folder: Path, entries: dict[str, str], names: dict[str, str], steps: list[str]
+    ) -> None:
+        self.folder, self.entries, self.names, self.steps = folder, entries, names, steps
         self.core: Core = load_core(folder)
 
     def __getattr__(self, name: str) -> Any:
@@ -144,6 +150,10 @@ class Mine:
             return getattr(getattr(self.core, module), attribute)
         except (AttributeError, ModuleNotFoundError):
             raise Missing(name, f"{self.folder.name}/{module}.py") from None
+
+    def done(self, step: str) -> bool:
+        """Whether a step such as "04-recipe/trainer" is done, which changed how a thing is made."""
+        return step in self.steps
 
     def place(self, name: str) -> tuple[str, str]:
         """In which module an entry point is, and under which name."""

@@ -20,7 +20,9 @@ app = typer.Typer(
 )
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
-Module = Annotated[str, typer.Argument(metavar="[MODULE]", help="One of your files; all otherwise.")]
+Module = Annotated[
+    str, typer.Argument(metavar="[MODULE]", help="One of your files; all otherwise.")
+]
 
 
 def screen() -> "Screen":
@@ -43,7 +45,9 @@ def here() -> "Folder":
 @app.command()
 def start(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The new folder.")],
-    at: Annotated[str, typer.Option(metavar="N", help="Begin at lesson N, with all before it.")] = "",
+    at: Annotated[
+        str, typer.Option(metavar="N", help="Begin at lesson N, with all before it.")
+    ] = "",
 ) -> None:
     """Make a folder with its data in place, and show lesson 1."""
     from . import verbs
@@ -132,7 +136,7 @@ def show_check(folder: "Folder", out: "Screen") -> bool:
         out.command("next", "go on")
     elif folder.step and folder.step.kind == "type":
         out.say()
-        out.command("hint", "a question, then the place, then the shape")
+        out.command("hint", "if you are stuck")
     return good
 
 

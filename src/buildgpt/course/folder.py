@@ -1,10 +1,10 @@
 """A learner's folder: their package, the text, and what the course remembers about them.
 
-    my-gpt/gpt/            their package
-           data/           Shakespeare
-           try.py          what to run after the step at hand; replaced with each step
-           learn.toml      where checks find their entry points, if they have other names
-           .course/        state.json, and their files as they were before a lesson or a catch-up
+my-gpt/gpt/            their package
+       data/           Shakespeare
+       try.py          what to run after the step at hand; replaced with each step
+       learn.toml      where checks find their entry points, if they have other names
+       .course/        state.json, and their files as they were before a lesson or a catch-up
 """
 
 import ast

@@ -1,11 +1,11 @@
 """A lesson's words. What is in double braces is put in from its one source:
 
-    {{step encode}}                       opens the words of a step
-    {{code tokenizer.ByteTokenizer}}      a symbol after the step, marked where the step changed it
-    {{code tokenizer}}                    a file's head: what stands before its first symbol
-    {{try}}                               the step's demo, and what it printed when it was recorded
-    {{end}}                               opens what comes after the last step
-    {{figure loss at the start}}          a recorded figure, within a line
+{{step encode}}                       opens the words of a step
+{{code tokenizer.ByteTokenizer}}      a symbol after the step, marked where the step changed it
+{{code tokenizer}}                    a file's head: what stands before its first symbol
+{{try}}                               the step's demo, and what it printed when it was recorded
+{{end}}                               opens what comes after the last step
+{{figure loss at the start}}          a recorded figure, within a line
 """
 
 import ast

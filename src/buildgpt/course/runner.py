@@ -18,6 +18,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from buildgpt.core import load_core
+
 from .checking import Check, Failed, Mine, Missing, load_checks
 from .series import Lesson, Series
 
@@ -53,15 +55,23 @@ def due_checks(series: Series, lesson: Lesson, step: str = "") -> list[tuple[Les
     return found
 
 
+def steps_done(series: Series, lesson: Lesson, step: str = "") -> list[str]:
+    """The ids of the steps up to one of a lesson; without it, up to the lesson's end."""
+    slugs = [own.slug for own in lesson.steps]
+    count = lesson.first + (slugs.index(step) + 1 if step else len(slugs))
+    return [own.id for own in series.steps[:count]]
+
+
 def run_checks(
     folder: Path,
     wanted: list[tuple[str, Check]],
     entries: dict[str, str],
     names: dict[str, str],
+    steps: list[str],
     package: str = "gpt",
 ) -> Iterator[Outcome]:
-    """Run checks on a learner's package, in this process."""
-    mine = Mine(folder / package, entries, names)
+    """Run checks on a learner's package, in this process; `steps` are the ids of those done."""
+    mine = Mine(folder / package, entries, names, steps)
     for lesson, check in wanted:
         yield run_check(f"{lesson}/{check.name}", check, mine)
 
@@ -91,6 +101,8 @@ def run_check(name: str, check: Check, mine: Mine) -> Outcome:
     except (Exception, SystemExit) as error:
         outcome.seen = f"{type(error).__name__}: {error}"
         outcome.expected = "no error"
+        if isinstance(error, AttributeError) and "has no attribute" in str(error):
+            outcome.causes = ["a method that the lesson asks for is missing, or has another name"]
         outcome.place = place_of(error, mine.folder)
     outcome.printed = printed.getvalue()
     return outcome
@@ -99,7 +111,7 @@ def run_check(name: str, check: Check, mine: Mine) -> Outcome:
 def place_of(error: BaseException, folder: Path) -> str:
     """The innermost line of the learner's package that an error came through."""
     if isinstance(error, SyntaxError) and error.filename:
-        return f"{Path(error.filename).name}, line {error.lineno}: {(error.text or '').strip()}"
+        return f"{folder.name}/{Path(error.filename).name}, line {error.lineno}: {(error.text or '').strip()}"
     found = ""
     for frame in traceback.extract_tb(error.__traceback__):
         if Path(frame.filename).resolve().is_relative_to(folder.resolve()):
@@ -124,6 +136,7 @@ def check_folder(
         "course": str(series.course),
         "checks": [[own.name, check.name] for own, check in wanted],
         "names": names,
+        "steps": steps_done(series, lesson, step),
         "package": package,
     }
     process = subprocess.Popen(
@@ -148,7 +161,7 @@ def check_folder(
     for outcome in outcomes:
         tell(outcome)
     if len(outcomes) < len(wanted) and not begun:
-        raise RuntimeError(f"the checks did not run: {last_line(err)}")
+        raise load_core().config.UserError(f"the checks did not run: {ended or last_line(err)}")
     return outcomes
 
 
@@ -208,7 +221,9 @@ def main() -> None:
     for own, name in order["checks"]:
         check = found[own, name]
         print(json.dumps({"begin": f"{own}/{name}", "says": check.says}), file=real, flush=True)
-        for outcome in run_checks(folder, [(own, check)], entries, names, order["package"]):
+        for outcome in run_checks(
+            folder, [(own, check)], entries, names, order["steps"], order["package"]
+        ):
             print(json.dumps(asdict(outcome)), file=real, flush=True)
 
 

@@ -1,12 +1,12 @@
 """The course's lessons and steps, and the tree of files after any of them.
 
-    course/NN-name/lesson.toml    title, part, minutes, what it presumes, its entry points
-                   lesson.md      the words (prose.py)
-                   NN-step.patch  one commit each, in order
-                   checks.py      behaviour of the learner's code (checking.py)
-                   hints.md       three rungs a step
-                   demos/step.py  what to run after the step, placed as try.py
-                   exercise/      what to try alone, with a solution that passes its check
+course/NN-name/lesson.toml    title, part, minutes, what it presumes, its entry points
+               lesson.md      the words (prose.py)
+               NN-step.patch  one commit each, in order
+               checks.py      behaviour of the learner's code (checking.py)
+               hints.md       three rungs a step
+               demos/step.py  what to run after the step, placed as try.py
+               exercise/      what to try alone, with a solution that passes its check
 """
 
 import os
@@ -209,5 +209,7 @@ def write_repository(folder: Path, series: Series) -> str:
     for path in data_files():
         shutil.copyfile(path, folder / "gpt" / path.name)
     repository.git("add", "--all")
-    repository.git("commit", "--quiet", "--message", "The files that are placed, not typed, are here")
+    repository.git(
+        "commit", "--quiet", "--message", "The files that are placed, not typed, are here"
+    )
     return repository.head()

@@ -2,7 +2,6 @@
 
 from rich.console import Console
 from rich.markdown import Markdown
-from rich.padding import Padding
 from rich.rule import Rule
 from rich.syntax import Syntax
 from rich.text import Text
@@ -21,6 +20,13 @@ KINDS = {
 }
 
 
+def paint(code: str) -> Text:
+    """Python in colours."""
+    painted = Syntax("", "python", theme="ansi_dark").highlight(code)
+    painted.rstrip()
+    return painted
+
+
 class Screen:
     """Where all of the course's words go."""
 
@@ -36,8 +42,13 @@ class Screen:
     def command(self, what: str, does: str) -> None:
         """A command that can be typed, and what it does."""
         line = Text.assemble("  ", (f"{self.program} {what}", "bold"))
-        line.append(" " * max(1, 30 + len(self.program) - len(line.plain)) + does)
+        line.append(" " * max(2, 18 + len(self.program) - len(line.plain)) + does)
         self.console.print(line)
+
+    def indented(self, text: Text, by: str = "  ") -> None:
+        """Lines as they are, neither cut nor filled up, moved to the right."""
+        for line in text.split("\n"):
+            self.console.print(Text(by if line.plain.strip() else "") + line, soft_wrap=True)
 
     # Lessons and steps.
 
@@ -74,6 +85,10 @@ class Screen:
             kind = "take it"
         self.say(kind, "dim")
         self.say()
+        if any(entry["step"] == step.slug for entry in step.lesson.facts.get("predict", [])):
+            self.say("Before you read on, guess a number:", "yellow")
+            self.command("predict", "asks you for it")
+            self.say()
         self.blocks(prose.section(folder.series, step.lesson, step.slug))
         if handed and handed.own:
             self.say("Your own stays as it is: " + ", ".join(handed.own) + ".", "yellow")
@@ -112,31 +127,25 @@ class Screen:
         self.say(f"{block.title}{legend}", "dim italic")
         text = Text()
         for mark, line in block.lines:
-            painted = Syntax("", "python", theme="ansi_dark").highlight(line)
-            painted.rstrip()
-            painted.overflow, painted.no_wrap = "fold", True
+            painted = paint(line)
             if marks:
                 colour = {"+": "bold green", "-": "bold red"}.get(mark, "")
                 text.append(f"{mark} ", colour)
                 painted.stylize("dim" if mark == "-" else "")
             text.append_text(painted).append("\n")
         text.rstrip()
-        self.console.print(Padding(text, (0, 0, 0, 2)), soft_wrap=True)
+        self.indented(text)
 
     def attempt(self, block: prose.Block) -> None:
         """What to run, and what it printed when it was recorded."""
         if block.text:
             self.say("try.py, which lies in your folder", "dim italic")
-            painted = Syntax("", "python", theme="ansi_dark").highlight(block.text)
-            painted.rstrip()
-            self.console.print(Padding(painted, (0, 0, 0, 2)), soft_wrap=True)
+            self.indented(paint(block.text))
             self.say()
         self.console.print(Text.assemble("Run  ", (f"{python_name()} try.py", "bold")))
         if block.output:
             self.say("and you see something like", "dim italic")
-            self.console.print(
-                Padding(Text(block.output.rstrip()), (0, 0, 0, 2)), soft_wrap=True
-            )
+            self.indented(Text(block.output.rstrip()))
 
     # Checks.
 
@@ -179,13 +188,15 @@ class Screen:
             likely = "likely cause:" if len(outcome.causes) == 1 else "likely causes:"
             self.say(f"  {likely}")
             for cause in outcome.causes:
-                self.console.print(Padding(Text(f"- {cause}"), (0, 0, 0, 4)))
+                self.indented(Text(f"- {cause}"), "    ")
 
     def swapped(self, found: Swapped) -> None:
         """One module of theirs among the reference's."""
         failed = found.failed
         if not failed:
-            self.say(f"  {found.module:<20} yours fits in: {len(found.outcomes)} checks hold", "green")
+            self.say(
+                f"  {found.module:<20} yours fits in: {len(found.outcomes)} checks hold", "green"
+            )
             return
         self.say(
             f"  {found.module:<20} yours differs: {len(failed)} of {len(found.outcomes)} checks fail",
