@@ -1,9 +1,9 @@
 """The course's series of commits: build it, check it, change it.
 
     python tools/course.py build DIR          # the whole series as a git repository
-    python tools/course.py check              # everything that must hold; --write renews 99-uncarved
+    python tools/course.py check              # what must hold; --write renews 99-uncarved
     python tools/course.py check 3            # the same, of one lesson only
-    python tools/course.py amend 3.2          # open a step (or 03-bigram/loss, or end) in tmp/course
+    python tools/course.py amend 3.2          # open a step (03-bigram/loss, or end)
     python tools/course.py amend --continue   # replay the later steps, write the patches anew
     python tools/course.py amend --abort      # forget the edit
     python tools/course.py figures            # measure anew what the lessons quote
@@ -224,8 +224,8 @@ def replay(repository: Repository) -> None:
             subject = repository.git("log", "-1", "--format=%s", commit).stdout.strip()
             files = repository.git("diff", "--name-only", "--diff-filter=U").stdout.split()
             raise WentWrong(
-                f'the step "{subject}" does not fit any more in {", ".join(files)}.\nMend the places'
-                f" between <<<<<<< and >>>>>>> below {WORK},\nthen: python tools/course.py amend"
+                f'the step "{subject}" does not fit any more in {", ".join(files)}.\n'
+                f"Mend the places between <<<<<<< and >>>>>>> below {WORK},\nthen: python tools/course.py amend"
                 " --continue"
             )
 

@@ -111,7 +111,8 @@ def run_check(name: str, check: Check, mine: Mine) -> Outcome:
 def place_of(error: BaseException, folder: Path) -> str:
     """The innermost line of the learner's package that an error came through."""
     if isinstance(error, SyntaxError) and error.filename:
-        return f"{folder.name}/{Path(error.filename).name}, line {error.lineno}: {(error.text or '').strip()}"
+        text = (error.text or "").strip()
+        return f"{folder.name}/{Path(error.filename).name}, line {error.lineno}: {text}"
     found = ""
     for frame in traceback.extract_tb(error.__traceback__):
         if Path(frame.filename).resolve().is_relative_to(folder.resolve()):

@@ -198,10 +198,8 @@ class Screen:
                 f"  {found.module:<20} yours fits in: {len(found.outcomes)} checks hold", "green"
             )
             return
-        self.say(
-            f"  {found.module:<20} yours differs: {len(failed)} of {len(found.outcomes)} checks fail",
-            "bold red",
-        )
+        verdict = f"yours differs: {len(failed)} of {len(found.outcomes)} checks fail"
+        self.say(f"  {found.module:<20} {verdict}", "bold red")
         self.failure(failed[0])
 
     def status(self, folder: Folder) -> None:

@@ -175,7 +175,7 @@ def compare(folder: Folder, module: str = "") -> str:
     ]
     if module and not wanted:
         raise wrong(f"there is no module {module}, neither here nor in the reference")
-    found = []
+    found: list[str] = []
     for path in wanted:
         one, other = ours.get(path, ""), theirs.get(path, "")
         found += difflib.unified_diff(
