@@ -225,8 +225,8 @@ def replay(repository: Repository) -> None:
             files = repository.git("diff", "--name-only", "--diff-filter=U").stdout.split()
             raise WentWrong(
                 f'the step "{subject}" does not fit any more in {", ".join(files)}.\n'
-                f"Mend the places between <<<<<<< and >>>>>>> below {WORK},\nthen: python tools/course.py amend"
-                " --continue"
+                f"Mend the places between <<<<<<< and >>>>>>> below {WORK},\n"
+                "then: python tools/course.py amend --continue"
             )
 
 

@@ -100,7 +100,7 @@ def near(
 ) -> None:
     """Fail unless a number is that near to another one."""
     try:
-        number = float(seen)
+        number = float(seen.detach() if hasattr(seen, "detach") else seen)
     except (TypeError, ValueError, RuntimeError):
         raise Failed(shown(seen), f"a number near {expected:.4g}", given, causes) from None
     if not abs(number - expected) <= within:
@@ -161,9 +161,12 @@ class Mine:
             module, _, attribute = self.names[name].rpartition(".")
             return module or self.entries.get(name, name), attribute
         due = self.entries.get(name, "")
-        for path in sorted(self.folder.glob("*.py"), key=lambda p: (p.stem != due, p.stem)):
+        paths = sorted(self.folder.glob("*.py"), key=lambda p: (p.stem != due, p.stem))
+        for path in paths:
             if name in top_level(path):
                 return path.stem, name
+        for path in paths:  # it may be in one that is no Python yet: then that is the news
+            compile(path.read_bytes(), str(path), "exec")
         raise Missing(name, f"{self.folder.name}/{due}.py" if due else self.folder.name)
 
 

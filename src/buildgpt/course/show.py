@@ -111,20 +111,23 @@ class Screen:
 
     def blocks(self, blocks: list[prose.Block]) -> None:
         """A section."""
+        title = ""  # of the code right before
         for block in blocks:
             if block.kind == "words":
                 self.console.print(Markdown(block.text))
             elif block.kind == "code":
-                self.code(block)
+                self.code(block, titled=title != block.title)
             else:
                 self.attempt(block)
             self.say()
+            title = block.title
 
-    def code(self, block: prose.Block) -> None:
+    def code(self, block: prose.Block, titled: bool) -> None:
         """Code, with marks where only a part of it is new."""
         marks = any(mark != " " for mark, _ in block.lines)
         legend = "   + new   - gone" if marks else ""
-        self.say(f"{block.title}{legend}", "dim italic")
+        if titled or legend:
+            self.say(f"{block.title}{legend}", "dim italic")
         text = Text()
         for mark, line in block.lines:
             painted = paint(line)
