@@ -238,12 +238,12 @@ def test_another_name_is_found_through_learn_toml(at_step, course):
 
 
 def test_code_that_hangs_is_stopped(at_step, course, monkeypatch):
-    monkeypatch.setattr("buildgpt.course.runner.SECONDS", 6.0)
+    monkeypatch.setattr("buildgpt.course.runner.SECONDS", 4.0)
     folder = at_step("1.1")
     endless = "class ByteTokenizer:\n    def encode(self, text):\n        while True: pass\n"
     write_tree(folder.path, {"gpt/__init__.py": "", "gpt/tokenizer.py": endless})
     said = course(folder, "check")
-    assert (said.status, "no end after 6 s" in said.out + said.err) == (1, True)
+    assert (said.status, "no end after 4 s" in said.out + said.err) == (1, True)
 
 
 def test_hints_come_in_three_rungs_and_then_the_code(at_step, course):
