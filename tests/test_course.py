@@ -322,6 +322,9 @@ def test_a_step_is_handed_over_symbol_by_symbol():
     )
     text, own = hand_over(mine.replace("return 1", "return 7"), before, after)
     assert (own, "return 7" in text, "return 10" in text) == (["one"], True, False)
+    text, own = hand_over(mine.replace("import a", "import os\nimport a"), before, after)
+    assert (own, text.startswith("import os\nimport a\nimport b\n\n")) == ([], True)
+    assert hand_over("", before, after) == (after, [])
 
 
 def test_a_damaged_folder_is_told_in_one_sentence(at_step):

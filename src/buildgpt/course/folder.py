@@ -247,7 +247,7 @@ def hand_over(theirs: str, before: str, after: str) -> tuple[str, list[str]]:
     replaced; what is new is added; what is their own stays, and is named. Returns the file and
     those names.
     """
-    if same_code(theirs, before):
+    if not theirs.strip() or same_code(theirs, before):
         return after, []
     old, new, mine = blocks(before), blocks(after), blocks(theirs)
     own = []
@@ -256,12 +256,25 @@ def hand_over(theirs: str, before: str, after: str) -> tuple[str, list[str]]:
             continue
         if name not in mine or same_code(mine[name], old.get(name, "")):
             mine[name] = text
+        elif not name:
+            mine[name] = with_imports(mine[name], imports(text) - imports(old.get("", "")))
         elif not same_code(mine[name], text):
             own.append(name)
     for name in old.keys() - new.keys():
         if name in mine and same_code(mine[name], old[name]):
             del mine[name]
     return "\n\n\n".join(text.strip("\n") for text in mine.values()) + "\n", own
+
+
+def imports(code: str) -> set[str]:
+    """The imports of a file's head, each as it would be written."""
+    kinds = (ast.Import, ast.ImportFrom)
+    return {ast.unparse(node) for node in ast.parse(code).body if isinstance(node, kinds)}
+
+
+def with_imports(head: str, wanted: set[str]) -> str:
+    """A file's head with the imports that it lacks."""
+    return head + "".join(f"{line}\n" for line in sorted(wanted - imports(head)))
 
 
 def same_code(one: str, other: str) -> bool:

@@ -85,11 +85,9 @@ class Screen:
             kind = "take it"
         self.say(kind, "dim")
         self.say()
-        if any(entry["step"] == step.slug for entry in step.lesson.facts.get("predict", [])):
-            self.say("Before you read on, guess a number:", "yellow")
-            self.command("predict", "asks you for it")
-            self.say()
-        self.blocks(prose.section(folder.series, step.lesson, step.slug))
+        asks = any(entry["step"] == step.slug for entry in step.lesson.facts.get("predict", []))
+        guessed = not asks or step.id in folder.state.predictions
+        self.blocks(prose.section(folder.series, step.lesson, step.slug), guessed)
         if handed and handed.own:
             self.say("Your own stays as it is: " + ", ".join(handed.own) + ".", "yellow")
             self.say("Bring what is marked with + above into it yourself.\n")
@@ -109,8 +107,8 @@ class Screen:
             self.say("Then:")
             self.command("next", "the next lesson")
 
-    def blocks(self, blocks: list[prose.Block]) -> None:
-        """A section."""
+    def blocks(self, blocks: list[prose.Block], guessed: bool = True) -> None:
+        """A section; what a run prints only once its number was guessed."""
         title = ""  # of the code right before
         for block in blocks:
             if block.kind == "words":
@@ -118,7 +116,7 @@ class Screen:
             elif block.kind == "code":
                 self.code(block, titled=title != block.title)
             else:
-                self.attempt(block)
+                self.attempt(block, guessed)
             self.say()
             title = block.title
 
@@ -139,14 +137,18 @@ class Screen:
         text.rstrip()
         self.indented(text)
 
-    def attempt(self, block: prose.Block) -> None:
+    def attempt(self, block: prose.Block, guessed: bool) -> None:
         """What to run, and what it printed when it was recorded."""
         if block.text:
             self.say("try.py, which lies in your folder", "dim italic")
             self.indented(paint(block.text))
             self.say()
+        if not guessed:
+            self.say("Before you run it, guess a number:", "yellow")
+            self.command("predict", "asks you for it")
+            self.say()
         self.console.print(Text.assemble("Run  ", (f"{python_name()} try.py", "bold")))
-        if block.output:
+        if block.output and guessed:
             self.say("and you see something like", "dim italic")
             self.indented(Text(block.output.rstrip()))
 
