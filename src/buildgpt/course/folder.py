@@ -79,6 +79,8 @@ class Folder:
         write_tree(path, series.tree(lesson.first))
         if lesson.first:
             place_data(path / "gpt", series, lesson)
+        for earlier in series.lessons[: series.lessons.index(lesson)]:
+            place_files(path, earlier)
         (path / ".course").mkdir()
         (path / ".course" / ".gitignore").write_text("*\n", encoding="utf-8")
         state = State(lesson.name, lesson.steps[0].slug)
@@ -130,9 +132,7 @@ class Folder:
             return
         if self.step.number == 1:
             self.keep(f"{self.lesson.name}-start")
-            for path in sorted((self.lesson.folder / "files").glob("*")):
-                if not (self.path / path.name).exists():
-                    shutil.copyfile(path, self.path / path.name)
+            place_files(self.path, self.lesson)
         demo = self.lesson.demo(self.step)
         if demo:
             shutil.copyfile(demo, self.path / "try.py")
@@ -222,6 +222,13 @@ def place_text(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     text = "\n\n".join(work.content.strip("\n") for work in works)
     path.write_bytes(f"{text}\n".encode())
+
+
+def place_files(folder: Path, lesson: Lesson) -> None:
+    """What a lesson brings along, where it is not there yet."""
+    for path in sorted((lesson.folder / "files").glob("*")):
+        if not (folder / path.name).exists():
+            shutil.copyfile(path, folder / path.name)
 
 
 def place_data(package: Path, series: Series, lesson: Lesson) -> None:
