@@ -254,6 +254,18 @@ def test_hints_come_in_three_rungs_and_then_the_code(at_step, course):
     assert 'list(text.encode("utf-8"))' in course(folder, "solution").out
 
 
+def test_after_a_lesson_the_solution_is_that_of_its_exercise(at_step, course):
+    folder = at_step("1.5")
+    folder.advance()
+    assert "class CharTokenizer" in course(folder, "solution").out
+    assert "Exercise" in course(folder, "show").out
+
+
+def test_wrong_words_name_the_whole_command(at_step, course):
+    said = course(at_step("1.1"), "hint", "x")
+    assert (said.status, "buildgpt course hint --help" in said.err) == (2, True)
+
+
 def test_a_prediction_is_answered_with_its_reason(at_step, course):
     folder = at_step("3.2")
     said = course(folder, "predict", "5.5").out

@@ -524,11 +524,16 @@ def main() -> None:
     except Exception as error:
         if not hasattr(error, "format_message"):  # typer's own words for wrong words
             raise
-        verb = getattr(getattr(error, "ctx", None), "info_name", None) or ""
-        verb = "" if verb == program_name() else f" {verb}"
-        sentence = error.format_message().rstrip(".")
-        status = complain(f"{sentence}; see: {program_name()}{verb} --help", 2)
+        words = [program_name(), *verbs_of(getattr(error, "ctx", None)), "--help"]
+        status = complain(f"{error.format_message().rstrip('.')}; see: {' '.join(words)}", 2)
     sys.exit(status or 0)
+
+
+def verbs_of(context: Any) -> list[str]:
+    """The verb, after its group if it is in one, that a parser's context belongs to."""
+    if context is None or context.parent is None:
+        return []
+    return [*verbs_of(context.parent), context.info_name]
 
 
 def complain(sentence: str, status: int) -> int:

@@ -164,14 +164,15 @@ def hint() -> None:
 
 @app.command()
 def solution() -> None:
-    """Show the code of this step."""
+    """Show the code of this step; after a lesson, that of its exercise."""
     from . import verbs
 
-    out = screen()
-    step, blocks = verbs.solution(here())
-    out.say(f"{step.label}  {step.patch.subject}", "bold")
+    folder, out = here(), screen()
+    title, blocks = verbs.solution(folder)
+    out.say(title, "bold")
     out.blocks(blocks)
-    out.command("catch-up", "put it into your files, which are kept")
+    if folder.step:
+        out.command("catch-up", "put it into your files, which are kept")
 
 
 @app.command()

@@ -105,6 +105,7 @@ class Screen:
             self.command("git DIR", "the whole series as a git repository")
         else:
             self.say("Then:")
+            self.command("solution", "one of the exercise")
             self.command("next", "the next lesson")
 
     def blocks(self, blocks: list[prose.Block], guessed: bool = True) -> None:

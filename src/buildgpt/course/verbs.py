@@ -113,13 +113,16 @@ def hint(folder: Folder) -> tuple[Step, int, str]:
     return step, number, rungs[number - 1]
 
 
-def solution(folder: Folder) -> tuple[Step, list[prose.Block]]:
-    """The code of the step at hand, symbol by symbol."""
+def solution(folder: Folder) -> tuple[str, list[prose.Block]]:
+    """The code of the step at hand, symbol by symbol; after the last, that of the exercise."""
     step = folder.step
     if step is None:
-        raise wrong("this lesson is done; go on with: buildgpt course next")
+        path = folder.lesson.folder / "exercise" / "solution.py"
+        lines = tuple((" ", line) for line in path.read_text(encoding="utf-8").splitlines())
+        return "One solution of the exercise", [prose.Block("code", "", path.name, lines)]
     blocks = prose.section(folder.series, folder.lesson, step.slug)
-    return step, [block for block in blocks if block.kind == "code"]
+    title = f"{step.label}  {step.patch.subject}"
+    return title, [block for block in blocks if block.kind == "code"]
 
 
 @dataclass
