@@ -9,7 +9,7 @@ ifneq ($(TORCH),)
 INSTALL = $(BIN)/uv pip install --quiet --python $(BIN)/python --torch-backend $(TORCH)
 endif
 
-.PHONY: help install demo test lint bench rehearsal clean
+.PHONY: help install demo test lint bench rehearsal course-check course-figures clean
 .DEFAULT_GOAL := help
 
 help:
@@ -18,6 +18,8 @@ help:
 	@echo "make lint        ruff and mypy"
 	@echo "make bench       all figures that need no GPU, beside other implementations: a quarter of an hour"
 	@echo "make rehearsal   the whole path of a reproduction, small: some minutes on 2 cores"
+	@echo "make course-check    all that must hold of the course: some minutes on 2 cores"
+	@echo "make course-figures  measure what the lessons quote"
 	@echo "make install     only what make demo needs, into .venv"
 
 install: $(STAMP)
@@ -41,6 +43,12 @@ bench: $(STAMP)-dev
 
 rehearsal: $(STAMP)-dev
 	$(BIN)/python tools/rehearsal.py
+
+course-check: $(STAMP)-dev
+	OMP_NUM_THREADS=1 $(BIN)/python tools/course.py check
+
+course-figures: $(STAMP)-dev
+	OMP_NUM_THREADS=1 $(BIN)/python tools/course.py figures
 
 clean:
 	rm -rf .venv

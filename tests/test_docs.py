@@ -3,6 +3,7 @@
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -15,6 +16,7 @@ from buildgpt.gpt.config import UserError, load_recipe
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/**/*.md"))]
+DOCUMENTS += sorted(ROOT.glob("course/*/lesson.md"))
 PROGRAMS = {"buildgpt", ".venv/bin/buildgpt", r".venv\Scripts\buildgpt"}
 
 
@@ -65,13 +67,16 @@ def check(words: list[str], complete: bool = True) -> None:
             assert (ROOT / word).is_file(), f"there is no {word}"
 
 
-def check_verb(words: list[str], complete: bool) -> None:
+def check_verb(words: list[str], complete: bool, group: Any = None) -> None:
     """The command line's own parser takes them; the recipe's keys in --set exist."""
-    group = typer.main.get_command(app)
+    group = group or typer.main.get_command(app)
     if not words or words[0].startswith("-"):
         return
     verb = group.commands.get(words[0])
     assert verb is not None, f"there is no verb {words[0]}"
+    if hasattr(verb, "commands"):
+        check_verb(words[1:], complete, verb)
+        return
     try:
         context = verb.make_context(words[0], words[1:])
     except Exception as error:
@@ -102,7 +107,7 @@ def check_targets(targets: list[str]) -> None:
     assert set(targets) <= set(known)
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_what_documents_tell_to_type_can_be_typed(path):
     text = path.read_text(encoding="utf-8")
     for words in (words for block in blocks(text) for words in commands(block)):

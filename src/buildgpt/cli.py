@@ -17,6 +17,7 @@ from rich.console import Console
 
 from . import __version__, api
 from .core import Core, load_core
+from .course.commands import app as course
 
 app = typer.Typer(
     help="Build GPT-2 from an empty file, then reproduce it for the price of a lunch.",
@@ -24,6 +25,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+app.add_typer(course, name="course")
 
 Runs = Annotated[Path, typer.Option("--runs", help="The folder of all runs.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
@@ -521,11 +524,16 @@ def main() -> None:
     except Exception as error:
         if not hasattr(error, "format_message"):  # typer's own words for wrong words
             raise
-        verb = getattr(getattr(error, "ctx", None), "info_name", None) or ""
-        verb = "" if verb == program_name() else f" {verb}"
-        sentence = error.format_message().rstrip(".")
-        status = complain(f"{sentence}; see: {program_name()}{verb} --help", 2)
+        words = [program_name(), *verbs_of(getattr(error, "ctx", None)), "--help"]
+        status = complain(f"{error.format_message().rstrip('.')}; see: {' '.join(words)}", 2)
     sys.exit(status or 0)
+
+
+def verbs_of(context: Any) -> list[str]:
+    """The verb, after its group if it is in one, that a parser's context belongs to."""
+    if context is None or context.parent is None:
+        return []
+    return [*verbs_of(context.parent), context.info_name]
 
 
 def complain(sentence: str, status: int) -> int:

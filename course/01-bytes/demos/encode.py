@@ -1,0 +1,5 @@
+from gpt.tokenizer import ByteTokenizer
+
+tokenizer = ByteTokenizer()
+for text in ("To be", "né", "🎭"):
+    print(text, "->", tokenizer.encode(text))

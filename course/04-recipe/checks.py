@@ -1,0 +1,204 @@
+"""What recipes and the run that they decide must do."""
+
+import contextlib
+import io
+import tempfile
+from pathlib import Path
+
+from buildgpt.course.checking import check, equal, expect, near, refused
+
+TEXT = "abcab " * 200
+
+
+@contextlib.contextmanager
+def recipe_file(text):
+    """A file that holds this recipe."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "recipe.toml"
+        path.write_text(text, encoding="utf-8")
+        yield path
+
+
+@contextlib.contextmanager
+def small(mine, **train):
+    """A recipe of a few steps on a small text."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "text.txt"
+        path.write_bytes(TEXT.encode())
+        wishes = {"steps": 30, "tokens_per_step": 64, "lr": 0.1, "seed": 1} | train
+        yield mine.Recipe(
+            model=mine.ModelConfig(context=16),
+            data=mine.DataConfig(path=str(path)),
+            train=mine.TrainConfig(**wishes),
+        )
+
+
+@check("a recipe holds its sections, and every key has a default", step="settings")
+def defaults(mine):
+    recipe = mine.Recipe()
+    for section, key in (
+        ("model", "context"),
+        ("model", "vocab_size"),
+        ("model", "init_std"),
+        ("data", "path"),
+        ("train", "steps"),
+        ("train", "tokens_per_step"),
+        ("train", "seed"),
+        ("train", "lr"),
+        ("sample", "prompt"),
+        ("sample", "max_tokens"),
+    ):
+        found = hasattr(getattr(recipe, section, None), key)
+        expect(found, f"no {section}.{key}", "a value", f"Recipe().{section}.{key}")
+    equal(mine.Recipe() == mine.Recipe(), True, given="Recipe() == Recipe()")
+
+
+@check("a setting cannot be changed once it is made", step="settings")
+def frozen(mine):
+    recipe = mine.Recipe()
+    causes = ["@dataclass without frozen=True"]
+    with refused("recipe.train.steps = 5", causes):
+        recipe.train.steps = 5
+    with refused("recipe.train = recipe.train", causes):
+        recipe.train = recipe.train
+
+
+@check("a run does as many steps as its recipe says, and learns", step="trainer")
+def runs(mine):
+    with small(mine, steps=30) as recipe:
+        trainer = mine.Trainer(recipe)
+        trainer.run()
+    equal(trainer.step, 30, given="train.steps = 30: the updates done")
+    expect(trainer.loss < 3, f"{trainer.loss:.3f}", "below 3", "the loss after 30 steps")
+
+
+@check("the vocabulary is the tokenizer's where the recipe leaves it open", step="trainer")
+def vocabulary(mine):
+    import torch
+
+    with small(mine) as recipe:
+        found = mine.Trainer(recipe).model(torch.tensor([[65]])).shape[-1]
+    equal(found, 257, given="model.vocab_size = 0: how many logits a token gets")
+
+
+@check("the same recipe trains the same model; another seed, another one", step="trainer")
+def repeatable(mine):
+    losses = []
+    for seed in (1, 1, 2):
+        with small(mine, seed=seed, steps=3) as recipe:
+            trainer = mine.Trainer(recipe)
+            trainer.run()
+            losses.append(trainer.loss)
+    causes = ["torch.manual_seed comes after the model is made, or not at all"]
+    expect(
+        losses[0] == losses[1], f"{losses[0]} and {losses[1]}", "the same loss", "seed 1", causes
+    )
+    expect(losses[0] != losses[2], f"{losses[0]} twice", "another loss", "seeds 1 and 2")
+
+
+@check("a step reads tokens_per_step tokens, each step other ones", step="trainer")
+def reads(mine):
+    with small(mine, steps=3, tokens_per_step=64) as recipe:
+        trainer, asked = mine.Trainer(recipe), []
+        batches = trainer.batches
+        trainer.batches = lambda first, count: asked.append((first, count)) or batches(first, count)
+        trainer.run()
+    causes = ["tokens_per_step are divided by the context into sequences"]
+    given = "the sequences read by 3 steps of 64 tokens, T = 16"
+    equal(asked, [(0, 4), (4, 4), (8, 4)], given=given, causes=causes)
+
+
+@check("a file says what differs; the rest keeps its default", step="toml")
+def from_file(mine):
+    with recipe_file("") as path:
+        equal(mine.load_recipe(path) == mine.Recipe(), True, given="an empty file's recipe")
+    with recipe_file('[train]\nsteps = 7\n[sample]\nprompt = "né"\n') as path:
+        recipe = mine.load_recipe(path)
+    equal(recipe.train.steps, 7, given="[train] steps = 7")
+    equal(recipe.sample.prompt, "né", given='[sample] prompt = "né"')
+    equal(recipe.train.lr, mine.Recipe().train.lr, given="train.lr, which the file leaves out")
+    expect(isinstance(recipe, mine.Recipe), type(recipe).__name__, "a Recipe", "load_recipe")
+    kind = type(recipe.train).__name__
+    expect(isinstance(recipe.train, mine.TrainConfig), kind, "a TrainConfig", "recipe.train")
+
+
+@check("an unknown key is a UsageError that names it, the file and the nearest one", step="unknown")
+def unknown(mine):
+    for text, wrong, nearest in (
+        ("[train]\nstep = 7\n", "train.step", "train.steps"),
+        ("[model]\ncontexts = 7\n", "model.contexts", "model.context"),
+        ("[trian]\nsteps = 7\n", "trian", "train"),
+    ):
+        with recipe_file(text) as path:
+            causes = ["sections are checked but not their keys, or the other way round"]
+            words = {"the_key": wrong, "the_nearest": f"'{nearest}'", "the_file": str(path)}
+            with refused(f"a file of {text!r}", causes, **words):
+                try:
+                    mine.load_recipe(path)
+                except mine.UsageError:
+                    raise
+                except Exception as error:
+                    raise Exception(f"{type(error).__name__}, no UsageError") from None
+    expect(issubclass(mine.UsageError, mine.UserError), "no", "yes", "is a UsageError a UserError")
+
+
+@check("a value must be of its key's type; a whole number does for a fraction", step="types")
+def types(mine):
+    for text in ('steps = "20"', "steps = 1.5", "steps = true", 'lr = "fast"'):
+        with recipe_file(f"[train]\n{text}\n") as path:
+            causes = ["isinstance(True, int) is true in Python: compare types"]
+            with refused(f"[train] {text}", causes, the_key=f"train.{text.split()[0]}"):
+                mine.load_recipe(path)
+    with recipe_file("[train]\nlr = 1\n") as path:
+        equal(mine.load_recipe(path).train.lr, 1.0, given="[train] lr = 1")
+
+
+@check("an override changes one key, after the file", step="set")
+def overrides(mine):
+    with recipe_file("[train]\nsteps = 7\n") as path:
+        recipe = mine.load_recipe(path, ["train.steps=20", "train.lr=5e-1", "sample.prompt=Oh: x"])
+        equal(recipe.train.steps, 20, given="steps = 7 and --set train.steps=20")
+        near(recipe.train.lr, 0.5, 0, given="--set train.lr=5e-1")
+        equal(recipe.sample.prompt, "Oh: x", given="--set 'sample.prompt=Oh: x', a bare word")
+        equal(mine.load_recipe(path).train.steps, 7, given="the same file, without --set")
+        for wrong, word in (("train.step=1", "train.steps"), ("steps=1", "steps=1")):
+            with refused(f"--set {wrong}", the_word=word):
+                mine.load_recipe(path, [wrong])
+
+
+@check(
+    "the command trains, lets the model talk, and says in one line what is wrong", step="command"
+)
+def command(mine):
+    with small(mine) as recipe, recipe_file("") as path:
+        words = [str(path), "--set", f"data.path={Path(recipe.data.path).as_posix()}"]
+        words += ["--set", "train.steps=5", "--set", "sample.prompt=ab", "--set", "model.context=8"]
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            status = mine.main(words)
+            wrong = mine.main([*words, "--set", "train.step=1"])
+            missing = mine.main(["nowhere.toml"])
+    equal(status or 0, 0, given="the exit status of a run that went well")
+    expect(
+        "\nab" in "\n" + out.getvalue(), out.getvalue()[-80:], "ab and its continuation", "output"
+    )
+    expect(bool(wrong) and bool(missing), (wrong, missing), "not 0", "statuses of wrong words")
+    said = err.getvalue().strip().splitlines()
+    equal(len(said), 2, given=f"lines on stderr for two mistakes: {said}")
+
+
+@check("errors of the earlier lessons are UserErrors, which the command can tell", step="command")
+def told(mine):
+    import numpy as np
+
+    for given, call in (
+        ("decode([257])", lambda: mine.ByteTokenizer().decode([257])),
+        ("Batches(0..7, context=8)", lambda: mine.Batches(np.arange(8), 8, 1)),
+    ):
+        try:
+            call()
+            seen = "no error"
+        except Exception as error:
+            seen = type(error)
+        good = isinstance(seen, type) and issubclass(seen, mine.UserError)
+        expect(good, str(seen), "a UserError", given)

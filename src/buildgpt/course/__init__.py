@@ -1,0 +1,12 @@
+"""The course: hands out the lessons that build the core, and checks a learner's own code.
+
+patches.py   unified diffs, applied to a tree of texts, without git
+series.py    lessons and their steps; the tree after any of them
+prose.py     a lesson's words, with code by symbol and recorded figures put in
+checking.py  what a lesson's checks.py is written with
+runner.py    checks in a process of its own
+folder.py    a learner's folder: where they are, what is kept for them
+verbs.py     start, next, check, ...: what each command does
+show.py      all of that on a terminal
+commands.py  `buildgpt course`, thin
+"""

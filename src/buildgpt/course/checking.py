@@ -1,0 +1,184 @@
+"""What a lesson's checks.py is written with.
+
+    @check("text comes back from its ids", step="decode")
+    def round_trip(mine):
+        tokenizer = mine.ByteTokenizer()
+        for text in ("", "a", "né"):  # the smallest first, so that the smallest failure is told
+            ids = tokenizer.encode(text)
+            equal(tokenizer.decode(ids), text, given=f"decode({ids})", causes=["..."])
+
+A check is about behaviour: never about source text, inner names or the order of random draws.
+`mine` finds the learner's entry points by name, or where learn.toml says they are.
+"""
+
+import ast
+import importlib.util
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from buildgpt.core import Core, load_core
+
+LONGEST = 200  # characters of a value that are shown
+
+
+class Failed(Exception):
+    """A property does not hold: what was seen, what was expected, for what, and likely causes."""
+
+    def __init__(
+        self, seen: object, expected: object, given: str = "", causes: list[str] | None = None
+    ) -> None:
+        super().__init__(f"seen {seen}, expected {expected}")
+        self.seen, self.expected, self.given = str(seen), str(expected), given
+        self.causes = causes or []
+
+
+class Missing(Exception):
+    """The learner's package has no such entry point."""
+
+    def __init__(self, name: str, where: str) -> None:
+        super().__init__(f"there is no {name} in {where}")
+        self.name, self.where = name, where
+
+
+@dataclass(frozen=True)
+class Check:
+    """A property, its test, and from which step to which lesson it applies."""
+
+    says: str
+    step: str  # a slug of its lesson
+    until: str  # the lesson, by name, from whose beginning on it no longer applies; "": never
+    function: Callable[[Any], None] = field(compare=False)
+
+    @property
+    def name(self) -> str:
+        """The function's name."""
+        return self.function.__name__
+
+
+def check(says: str, step: str, until: str = "") -> Callable[[Callable], Callable]:
+    """Make a function a check: what it makes sure of, as a sentence, and when it applies."""
+
+    def mark(function: Callable) -> Callable:
+        function.check = Check(says, step, until, function)  # type: ignore[attr-defined]
+        return function
+
+    return mark
+
+
+def load_checks(path: Path) -> list[Check]:
+    """The checks of a file, in order."""
+    if not path.exists():
+        return []
+    name = f"checks_of_{path.parent.name}".replace("-", "_")
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return [f.check for f in vars(module).values() if isinstance(getattr(f, "check", None), Check)]
+
+
+def shown(value: object) -> str:
+    """A value as a message shows it."""
+    text = value if isinstance(value, str) and "\n" not in value else repr(value)
+    text = repr(value) if isinstance(value, str | bytes) else text
+    return text if len(text) <= LONGEST else text[: LONGEST - 4] + " ..."
+
+
+def equal(seen: object, expected: object, given: str = "", causes: list[str] | None = None) -> None:
+    """Fail unless both are the same."""
+    if type(seen) is not type(expected) or seen != expected:
+        same = shown(seen) == shown(expected)
+        what = f"{shown(seen)} of type {type(seen).__name__}" if same else shown(seen)
+        raise Failed(what, shown(expected), given, causes)
+
+
+def near(
+    seen: Any, expected: float, within: float, given: str = "", causes: list[str] | None = None
+) -> None:
+    """Fail unless a number is that near to another one."""
+    try:
+        number = float(seen.detach() if hasattr(seen, "detach") else seen)
+    except (TypeError, ValueError, RuntimeError):
+        raise Failed(shown(seen), f"a number near {expected:.4g}", given, causes) from None
+    if not abs(number - expected) <= within:
+        raise Failed(f"{number:.6g}", f"{expected:.6g} (within {within:.2g})", given, causes)
+
+
+def expect(
+    condition: object, seen: object, expected: str, given: str = "", causes: list[str] | None = None
+) -> None:
+    """Fail unless the condition holds; `expected` says it in words."""
+    if not condition:
+        raise Failed(shown(seen) if not isinstance(seen, str) else seen, expected, given, causes)
+
+
+@contextmanager
+def refused(given: str, causes: list[str] | None = None, **holds: str) -> Iterator[None]:
+    """Fail unless the block raises an error whose message holds each of these words."""
+    try:
+        yield
+    except Exception as error:
+        for what, word in holds.items():
+            if word not in str(error):
+                wish = f"a message with {what.replace('_', ' ')}, {word!r}"
+                raise Failed(f"{type(error).__name__}: {error}", wish, given, causes) from None
+        return
+    raise Failed("no error at all", "an error that says what is wrong", given, causes)
+
+
+class Mine:
+    """A learner's package: `mine.GPT` is their GPT, wherever in the package it is.
+
+    `entries` are the names that checks ask for and the modules where they are due, `names` the
+    learner's own names of them, `steps` the ids of the steps that are done.
+    """
+
+    def __init__(
+        self, folder: Path, entries: dict[str, str], names: dict[str, str], steps: list[str]
+    ) -> None:
+        self.folder, self.entries, self.names, self.steps = folder, entries, names, steps
+        self.core: Core = load_core(folder)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        module, attribute = self.place(name)
+        try:
+            return getattr(getattr(self.core, module), attribute)
+        except (AttributeError, ModuleNotFoundError):
+            raise Missing(name, f"{self.folder.name}/{module}.py") from None
+
+    def done(self, step: str) -> bool:
+        """Whether a step such as "04-recipe/trainer" is done, which changed how a thing is made."""
+        return step in self.steps
+
+    def place(self, name: str) -> tuple[str, str]:
+        """In which module an entry point is, and under which name."""
+        if name in self.names:
+            module, _, attribute = self.names[name].rpartition(".")
+            return module or self.entries.get(name, name), attribute
+        due = self.entries.get(name, "")
+        paths = sorted(self.folder.glob("*.py"), key=lambda p: (p.stem != due, p.stem))
+        for path in paths:
+            if name in top_level(path):
+                return path.stem, name
+        for path in paths:  # it may be in one that is no Python yet: then that is the news
+            compile(path.read_bytes(), str(path), "exec")
+        raise Missing(name, f"{self.folder.name}/{due}.py" if due else self.folder.name)
+
+
+def top_level(path: Path) -> set[str]:
+    """The classes and functions that a file defines; none where it is no Python."""
+    try:
+        body = ast.parse(path.read_text(encoding="utf-8")).body
+    except (SyntaxError, ValueError):
+        return set()
+    kinds = (ast.ClassDef, ast.FunctionDef)
+    found = {node.name for node in body if isinstance(node, kinds)}
+    for node in body:
+        if isinstance(node, ast.Assign):
+            found |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+    return found

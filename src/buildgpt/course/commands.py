@@ -1,0 +1,279 @@
+"""`buildgpt course`: thin, one verb, one call. What it needs is imported when a verb is called."""
+
+import json
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from .folder import Folder
+    from .show import Screen
+
+app = typer.Typer(
+    help="Build a GPT yourself, step by step, from an empty folder.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
+Module = Annotated[
+    str, typer.Argument(metavar="[MODULE]", help="One of your files; all otherwise.")
+]
+
+
+def screen() -> "Screen":
+    """Where to write."""
+    from buildgpt.cli import program_name
+
+    from .show import Screen
+
+    return Screen(program_name())
+
+
+def here() -> "Folder":
+    """The learner's folder that this is run in."""
+    from .folder import Folder
+    from .series import Series
+
+    return Folder.find(Series())
+
+
+@app.command()
+def start(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The new folder.")],
+    at: Annotated[
+        str, typer.Option(metavar="N", help="Begin at lesson N, with all before it.")
+    ] = "",
+) -> None:
+    """Make a folder with its data in place, and show lesson 1."""
+    from . import verbs
+    from .series import Series
+
+    made, out = verbs.start(Series(), folder, at), screen()
+    out.say(f"{folder} is yours: your code goes into {folder / 'gpt'}, Shakespeare lies in data.")
+    out.say(f"Everything else happens in there:  cd {folder}", "bold")
+    out.place(made)
+
+
+@app.command("next")
+def next_(
+    peek: Annotated[
+        bool, typer.Option("--peek", help="Run this step once with the reference's code.")
+    ] = False,
+    anyway: Annotated[bool, typer.Option("--anyway", help="Go on though checks fail.")] = False,
+) -> None:
+    """Show the next step, once this one's checks hold."""
+    from . import verbs
+
+    folder, out = here(), screen()
+    if peek:
+        show_peek(folder, out)
+        return
+    if folder.is_finished:
+        out.place(folder)
+        return
+    if not anyway and not out.outcomes(verbs.check(folder), folder):
+        out.say()
+        out.command("next --anyway", "goes on all the same")
+        raise typer.Exit(1)
+    folder.advance()
+    step = folder.step
+    handed = verbs.take(folder, step) if step and step.kind == "take" else None
+    out.place(folder, handed)
+
+
+def show_peek(folder: "Folder", out: "Screen") -> None:
+    """What the step at hand prints with the reference's code."""
+    from . import verbs
+
+    done, step = verbs.peek(folder), folder.step or folder.lesson.steps[-1]
+    out.say(f"try.py with the reference's code of step {step.label}; your files are untouched:")
+    out.say()
+    print(done.stdout + done.stderr, end="")
+
+
+@app.command()
+def show() -> None:
+    """Show the step at hand once more."""
+    screen().place(here())
+
+
+@app.command()
+def check(
+    watch: Annotated[bool, typer.Option("--watch", help="Check whenever a file changes.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Check the behaviour of your code: this step, and all before it."""
+    from . import verbs
+
+    folder = here()
+    if as_json:
+        found = verbs.check(folder)
+        print(json.dumps({"passed": all(o.passed for o in found), "checks": [*map(asdict, found)]}))
+        raise typer.Exit(0 if all(o.passed for o in found) else 1)
+    out = screen()
+    good = show_check(folder, out)
+    while watch:
+        seen = stamp(folder)
+        out.say("watching your files; Ctrl-C ends it", "dim")
+        while stamp(folder) == seen:
+            time.sleep(0.3)
+        out.say()
+        good = show_check(here(), out)
+    raise typer.Exit(0 if good else 1)
+
+
+def show_check(folder: "Folder", out: "Screen") -> bool:
+    """Check, and say what to do next."""
+    from . import verbs
+
+    good = out.outcomes(verbs.check(folder), folder)
+    if good:
+        out.command("next", "go on")
+    elif folder.step and folder.step.kind == "type":
+        out.say()
+        out.command("hint", "if you are stuck")
+    return good
+
+
+def stamp(folder: "Folder") -> list[tuple[str, int]]:
+    """What changes when a file does."""
+    paths = [*folder.package.rglob("*.py"), folder.path / "learn.toml"]
+    return sorted((str(path), path.stat().st_mtime_ns) for path in paths if path.exists())
+
+
+@app.command()
+def hint() -> None:
+    """A question, then the place, then the shape of the code."""
+    from . import verbs
+    from .prose import Block
+
+    out = screen()
+    step, number, words = verbs.hint(here())
+    out.say(f"{step.label}, hint {number} of {len(verbs.RUNGS)}: {verbs.RUNGS[number - 1]}", "bold")
+    out.blocks([Block("words", words)])
+    if number < len(verbs.RUNGS):
+        out.command("hint", f"the next one: {verbs.RUNGS[number]}")
+    else:
+        out.command("solution", "the code")
+
+
+@app.command()
+def solution() -> None:
+    """Show the code of this step; after a lesson, that of its exercise."""
+    from . import verbs
+
+    folder, out = here(), screen()
+    title, blocks = verbs.solution(folder)
+    out.say(title, "bold")
+    out.blocks(blocks)
+    if folder.step:
+        out.command("catch-up", "put it into your files, which are kept")
+
+
+@app.command()
+def predict(
+    number: Annotated[float | None, typer.Argument(help="Your guess; it is asked for.")] = None,
+) -> None:
+    """Type a number before you run the code that gives it."""
+    from . import verbs
+    from .prose import Block
+
+    folder, out = here(), screen()
+    asked = verbs.prediction(folder)
+    if asked is None:
+        out.say("There is nothing to predict here yet; go on, and ask again.")
+        return
+    out.blocks([Block("words", asked.question)])
+    guess = typer.prompt("Your guess", type=float) if number is None else number
+    folder.state.predictions[asked.name] = guess
+    folder.save()
+    verdict = "Yes" if asked.is_near(guess) else "Not quite"
+    out.say(f"{verdict}: you said {guess:g}, it is {asked.shown}.", "bold")
+    out.say()
+    out.blocks([Block("words", asked.reasoning)])
+
+
+@app.command()
+def swap(module: Module = "") -> None:
+    """Run the reference with one of your files inside, each in turn: which one differs?"""
+    from . import verbs
+
+    folder, out = here(), screen()
+    out.say("The reference's code with exactly one of your files inside:\n")
+    bad = False
+    for found in verbs.swap(folder, module):
+        out.swapped(found)
+        bad = bad or bool(found.failed)
+    raise typer.Exit(1 if bad else 0)
+
+
+@app.command()
+def compare(module: Module = "") -> None:
+    """Show how your code differs from the reference's."""
+    from . import verbs
+
+    out, text = screen(), verbs.compare(here(), module)
+    if text:
+        out.say("- the reference's, + yours. Different is not wrong: check says what is.", "dim")
+        out.diff(text)
+    else:
+        out.say("Your code is the reference's, line by line.")
+
+
+@app.command()
+def status(as_json: Json = False) -> None:
+    """Where you are."""
+    folder = here()
+    if as_json:
+        found = asdict(folder.state) | {"folder": str(folder.path.resolve())}
+        print(json.dumps(found))
+    else:
+        screen().status(folder)
+
+
+@app.command()
+def reset() -> None:
+    """Begin this lesson anew, with your files as they were then; the present ones are kept."""
+    from . import verbs
+
+    folder, out = here(), screen()
+    kept = verbs.reset(folder)
+    out.say(f"Back at the beginning of lesson {folder.lesson.number}. Your files lie in {kept}.")
+    out.command("show", "its first step")
+
+
+@app.command("catch-up")
+def catch_up() -> None:
+    """Take the reference's code of all steps up to this one; your files are kept."""
+    from . import verbs
+
+    folder, out = here(), screen()
+    kept = verbs.catch_up(folder)
+    where = f"step {folder.step.label}" if folder.step else f"lesson {folder.lesson.number}"
+    out.say(f"gpt/ is the reference's code up to {where}. Your own files lie in {kept}.")
+    out.command("next", "go on")
+
+
+@app.command()
+def git(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The new repository.")],
+) -> None:
+    """Write the whole course as a git repository: a commit a step, the last one is our core."""
+    import shutil
+
+    from .folder import wrong
+    from .series import Series, write_repository
+
+    if shutil.which("git") is None:
+        raise wrong("there is no git here; install it, or read the core in the package")
+    if folder.exists() and any(folder.iterdir()):
+        raise wrong(f"{folder} is not empty; choose another folder")
+    series = Series()
+    write_repository(folder, series)
+    print(f"{folder}: {len(series.steps)} steps; read them with: git -C {folder} log -p --reverse")
+    sys.stdout.flush()

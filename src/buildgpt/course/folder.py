@@ -1,0 +1,324 @@
+"""A learner's folder: their package, the text, and what the course remembers about them.
+
+my-gpt/gpt/            their package
+       data/           Shakespeare
+       try.py          what to run after the step at hand; replaced with each step
+       learn.toml      where checks find their entry points, if they have other names
+       .course/        state.json, and their files as they were before a lesson or a catch-up
+"""
+
+import ast
+import json
+import shutil
+import tomllib
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from buildgpt.core import load_core
+
+from .series import Lesson, Series, Step, data_files, write_tree
+
+LEARN = """\
+# Where the course's checks find your code. They look for the names that the lessons use; if you
+# gave something another name, say so here, as YOURS = "module.name":
+#
+#     [names]
+#     ByteTokenizer = "tokenizer.Bytes"
+
+package = "gpt"
+
+[names]
+"""
+END = "end"  # the place after a lesson's last step
+
+
+@dataclass
+class State:
+    """Where a learner is, and what they have asked for."""
+
+    lesson: str
+    step: str  # a slug, or END
+    hints: dict[str, int] = field(default_factory=dict)  # rungs taken, by the step's id
+    predictions: dict[str, float] = field(default_factory=dict)
+
+
+class Folder:
+    """A learner's folder. Raises UserError where there is none."""
+
+    def __init__(self, path: Path, series: Series) -> None:
+        self.path, self.series = path, series
+        self.state_file = path / ".course" / "state.json"
+        try:
+            self.state = State(**json.loads(self.state_file.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            raise wrong(
+                f"{path.resolve()} is no folder of the course; cd into yours, or make one with:"
+                " buildgpt course start my-gpt"
+            ) from None
+        except (ValueError, TypeError):
+            raise wrong(f"{self.state_file} is damaged; mend it, or start a new folder") from None
+
+    @classmethod
+    def find(cls, series: Series) -> "Folder":
+        """The folder that this process is in, or in a folder of."""
+        here = Path.cwd()
+        for path in (here, *here.parents):
+            if (path / ".course" / "state.json").exists():
+                return cls(path, series)
+        return cls(here, series)
+
+    @classmethod
+    def make(cls, path: Path, series: Series, lesson: Lesson) -> "Folder":
+        """A new folder, at a lesson's beginning, with the reference of all before it."""
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise wrong(f"{path} is there already and not empty; choose another folder")
+        (path / "gpt").mkdir(parents=True)
+        place_text(path / "data" / "shakespeare.txt")
+        (path / "learn.toml").write_text(LEARN, encoding="utf-8")
+        write_tree(path, series.tree(lesson.first))
+        if lesson.first:
+            place_data(path / "gpt", series, lesson)
+        for earlier in series.lessons[: series.lessons.index(lesson)]:
+            place_files(path, earlier)
+        (path / ".course").mkdir()
+        (path / ".course" / ".gitignore").write_text("*\n", encoding="utf-8")
+        state = State(lesson.name, lesson.steps[0].slug)
+        (path / ".course" / "state.json").write_text(json.dumps(asdict(state)), encoding="utf-8")
+        folder = cls(path, series)
+        folder.arrive()
+        return folder
+
+    # Where they are.
+
+    @property
+    def lesson(self) -> Lesson:
+        """The lesson at hand; the first one where the course has changed under them."""
+        return self.series.find(self.state.lesson) or self.series.lessons[0]
+
+    @property
+    def step(self) -> Step | None:
+        """The step at hand; None after the lesson's last."""
+        if self.state.step == END:
+            return None
+        steps = self.lesson.steps
+        return next((step for step in steps if step.slug == self.state.step), steps[0])
+
+    @property
+    def done(self) -> int:
+        """How many steps of the series are done when the one at hand is."""
+        return self.step.index + 1 if self.step else self.series.after(self.lesson)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether no lesson is left."""
+        return self.step is None and self.lesson == self.series.lessons[-1]
+
+    def advance(self) -> None:
+        """Go to the next step, or to the place after the last, or to the next lesson."""
+        lessons = self.series.lessons
+        if self.step is None:
+            lesson = lessons[lessons.index(self.lesson) + 1]
+            self.state.lesson, self.state.step = lesson.name, lesson.steps[0].slug
+        else:
+            rest = self.lesson.steps[self.step.number :]
+            self.state.step = rest[0].slug if rest else END
+        self.arrive()
+
+    def arrive(self) -> None:
+        """Place what the step at hand wants, and remember the files at a lesson's beginning."""
+        self.save()
+        if self.step is None:
+            return
+        if self.step.number == 1:
+            self.keep(f"{self.lesson.name}-start")
+            place_files(self.path, self.lesson)
+        demo = self.lesson.demo(self.step)
+        if demo:
+            shutil.copyfile(demo, self.path / "try.py")
+
+    def save(self) -> None:
+        """Write the state, whole or not at all."""
+        load_core().config.write_text(self.state_file, json.dumps(asdict(self.state), indent=1))
+
+    # Their code.
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """learn.toml."""
+        try:
+            return tomllib.loads((self.path / "learn.toml").read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        except ValueError as error:
+            raise wrong(f"learn.toml is not TOML: {error}") from None
+
+    @property
+    def package(self) -> Path:
+        """The folder of their package."""
+        return self.path / str(self.facts.get("package", "gpt"))
+
+    @property
+    def names(self) -> dict[str, str]:
+        """Their own names of entry points, by ours."""
+        return {k: str(v) for k, v in self.facts.get("names", {}).items()}
+
+    def code(self) -> dict[str, str]:
+        """Their package's files, as a tree."""
+        paths = sorted(self.package.rglob("*.py"))
+        return {
+            f"gpt/{path.relative_to(self.package).as_posix()}": path.read_text(encoding="utf-8")
+            for path in paths
+        }
+
+    def keep(self, name: str) -> Path:
+        """Copy their package away under a name, and say where."""
+        place = self.path / ".course" / "kept" / name
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir(parents=True)
+        if self.package.is_dir():
+            ignore = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(self.package, place, ignore=ignore, dirs_exist_ok=True)
+        return place
+
+    def keep_present(self) -> Path:
+        """Copy their package away before something else takes its place."""
+        kept = self.path / ".course" / "kept"
+        number = len(list(kept.glob("before-*"))) + 1 if kept.exists() else 1
+        return self.keep(f"before-{number}")
+
+    def replace(self, tree: dict[str, str]) -> Path:
+        """Put another package in the place of theirs, which is kept; returns where."""
+        kept = self.keep_present()
+        for path in self.package.rglob("*.py"):
+            path.unlink()
+        write_tree(self.path, {self.place(path): text for path, text in tree.items()})
+        return kept
+
+    def place(self, path: str) -> str:
+        """A path of the series in their package."""
+        return f"{self.package.name}/{path.partition('/')[2]}"
+
+    def lesson_start(self) -> dict[str, str] | None:
+        """Their package as it was when they came to the lesson."""
+        place = self.path / ".course" / "kept" / f"{self.lesson.name}-start"
+        if not place.exists():
+            return None
+        paths = sorted(place.rglob("*.py"))
+        return {f"gpt/{p.relative_to(place).as_posix()}": p.read_text("utf-8") for p in paths}
+
+
+def wrong(sentence: str) -> Exception:
+    """A user's mistake, in one sentence."""
+    error: Exception = load_core().config.UsageError(sentence)
+    return error
+
+
+def place_text(path: Path) -> None:
+    """The bundled Shakespeare as one file; the works held out elsewhere come last."""
+    from buildgpt.datasets.text import shakespeare
+
+    works = sorted(shakespeare(), key=lambda work: work.split != "train")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = "\n\n".join(work.content.strip("\n") for work in works)
+    path.write_bytes(f"{text}\n".encode())
+
+
+def place_files(folder: Path, lesson: Lesson) -> None:
+    """What a lesson brings along, where it is not there yet."""
+    for path in sorted((lesson.folder / "files").glob("*")):
+        if not (folder / path.name).exists():
+            shutil.copyfile(path, folder / path.name)
+
+
+def place_data(package: Path, series: Series, lesson: Lesson) -> None:
+    """What the code of the lessons so far reads and nobody types."""
+    wanted = {
+        name
+        for earlier in series.lessons
+        if earlier.number <= lesson.number
+        for name in earlier.facts.get("places", [])
+    }
+    for path in data_files():
+        if path.name in wanted:
+            shutil.copyfile(path, package / path.name)
+
+
+# Steps that are handed over.
+
+
+def hand_over(theirs: str, before: str, after: str) -> tuple[str, list[str]]:
+    """Put a step's change of one file into theirs, symbol by symbol.
+
+    What they have as the reference had it, apart from comments, docstrings and layout, is
+    replaced; what is new is added; what is their own stays, and is named. Returns the file and
+    those names.
+    """
+    if not theirs.strip() or same_code(theirs, before):
+        return after, []
+    old, new, mine = blocks(before), blocks(after), blocks(theirs)
+    own = []
+    for name, text in new.items():
+        if old.get(name) == text:
+            continue
+        if name not in mine or same_code(mine[name], old.get(name, "")):
+            mine[name] = text
+        elif not name:
+            mine[name] = with_imports(mine[name], imports(text) - imports(old.get("", "")))
+        elif not same_code(mine[name], text):
+            own.append(name)
+    for name in old.keys() - new.keys():
+        if name in mine and same_code(mine[name], old[name]):
+            del mine[name]
+    return "\n\n\n".join(text.strip("\n") for text in mine.values()) + "\n", own
+
+
+def imports(code: str) -> set[str]:
+    """The imports of a file's head, each as it would be written."""
+    kinds = (ast.Import, ast.ImportFrom)
+    return {ast.unparse(node) for node in ast.parse(code).body if isinstance(node, kinds)}
+
+
+def with_imports(head: str, wanted: set[str]) -> str:
+    """A file's head with the imports that it lacks."""
+    return head + "".join(f"{line}\n" for line in sorted(wanted - imports(head)))
+
+
+def same_code(one: str, other: str) -> bool:
+    """Whether two texts are the same program, apart from comments, docstrings and layout."""
+    try:
+        return shape(one) == shape(other)
+    except SyntaxError:
+        return False
+
+
+def shape(code: str) -> str:
+    """A program without comments, docstrings and layout."""
+    tree = ast.parse(code)
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and body and is_text(body[0]):
+            node.body = body[1:]  # type: ignore[attr-defined]
+    return ast.dump(tree)
+
+
+def is_text(node: ast.AST) -> bool:
+    """Whether a statement is a string and nothing else."""
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+
+
+def blocks(code: str) -> dict[str, str]:
+    """A file in parts: "" is its head, then each class and function with what follows it."""
+    lines = code.splitlines()
+    found: dict[str, str] = {}
+    starts = [(0, "")]
+    for node in ast.parse(code).body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
+            starts.append((first - 1, node.name))
+        elif starts[-1][1] and not is_text(node):
+            name = ast.unparse(node).split("=")[0].split(":")[0].strip()
+            starts.append((node.lineno - 1, name))
+    for (start, name), (stop, _) in zip(starts, [*starts[1:], (len(lines), "")]):
+        found[name] = "\n".join(lines[start:stop]).strip("\n") + "\n"
+    return found

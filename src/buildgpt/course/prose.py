@@ -1,0 +1,181 @@
+"""A lesson's words. What is in double braces is put in from its one source:
+
+{{step encode}}                       opens the words of a step
+{{code tokenizer.ByteTokenizer}}      a symbol after the step, marked where the step changed it
+{{code tokenizer}}                    a file's head: what stands before its first symbol
+{{try}}                               the step's demo, and what it printed when it was recorded
+{{end}}                               opens what comes after the last step
+{{figure loss at the start}}          a recorded figure, within a line
+"""
+
+import ast
+import difflib
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .patches import Tree
+from .series import Lesson, Series, Step
+
+DIRECTIVE = re.compile(r"^\{\{(step|code|try|end)(?: ([^}]*))?\}\}$", re.M)
+FIGURE = re.compile(r"\{\{figure ([^}]+)\}\}")
+
+
+class BadProse(Exception):
+    """A lesson's words do not fit its steps."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """A part of what is shown. kind: "words" (Markdown), "code" or "try"."""
+
+    kind: str
+    text: str = ""
+    title: str = ""
+    lines: tuple[tuple[str, str], ...] = ()  # of code: (mark, line), the mark ' ', '+' or '-'
+    output: str = ""
+
+
+def records(course: Path) -> dict[str, Any]:
+    """What `tools/course.py figures` measured: figures, outputs, and on what."""
+    path = course / "figures.json"
+    empty: dict[str, Any] = {"figures": {}, "outputs": {}}
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else empty
+
+
+def sections(lesson: Lesson) -> dict[str, str]:
+    """The words before the first step, "", of each step, by its slug, and after the last, "end"."""
+    text = (lesson.folder / "lesson.md").read_text(encoding="utf-8")
+    parts = re.split(r"^\{\{(step [^}]*|end)\}\}\n", text, flags=re.M)
+    names = ["", *(name.removeprefix("step ") for name in parts[1::2])]
+    return dict(zip(names, parts[0::2]))
+
+
+def section(series: Series, lesson: Lesson, name: str) -> list[Block]:
+    """One section, ready to be shown."""
+    step = next((step for step in lesson.steps if step.slug == name), None)
+    found, recorded = [], records(series.course)
+    text = fill(sections(lesson).get(name, ""), recorded)
+    place = 0
+    for directive in DIRECTIVE.finditer(text):
+        found.append(Block("words", text[place : directive.start()].strip()))
+        place = directive.end()
+        if step is None:
+            raise BadProse(f"{lesson.name}: {directive[0]} stands outside of a step")
+        if directive[1] == "code":
+            found.append(code_block(series, step, directive[2] or ""))
+        else:
+            found.append(try_block(lesson, step, recorded))
+    found.append(Block("words", text[place:].strip()))
+    return [block for block in found if block.kind != "words" or block.text]
+
+
+def fill(text: str, recorded: dict[str, Any]) -> str:
+    """Put the recorded figures in."""
+
+    def figure(match: re.Match) -> str:
+        try:
+            return str(recorded["figures"][match[1]]["shown"])
+        except KeyError:
+            raise BadProse(f"no figure {match[1]!r} is recorded") from None
+
+    return FIGURE.sub(figure, text)
+
+
+def try_block(lesson: Lesson, step: Step, recorded: dict[str, Any]) -> Block:
+    """The demo of a step, with its recorded output."""
+    demo = lesson.demo(step)
+    text = demo.read_text(encoding="utf-8") if demo else ""
+    fresh = demo is not None and demo.stem == step.slug
+    return Block("try", text if fresh else "", "", (), recorded["outputs"].get(step.id, ""))
+
+
+def code_block(series: Series, step: Step, words: str) -> Block:
+    """A symbol, or a file's head, as it is after the step, marked where the step changed it."""
+    module, _, symbol = words.partition(".")
+    path = f"gpt/{module}.py"
+    before, after = series.tree(step.index), series.tree(step.index + 1)
+    new = excerpt(after, path, symbol)
+    if new is None:
+        raise BadProse(f"{step.id}: there is no {words} after it")
+    old = excerpt(before, path, symbol)
+    title = f"{path}" + ("" if path in before else ", a new file")
+    return Block("code", "\n".join(new), title, tuple(marked(old, new)))
+
+
+def excerpt(tree: Tree, path: str, symbol: str) -> list[str] | None:
+    """The lines of a symbol of a file, or of its head; None where there is none."""
+    text = tree.get(path)
+    if text is None:
+        return None
+    span = find(text, symbol)
+    if span is None:
+        return None
+    lines = text.splitlines()[span[0] : span[1]]
+    while lines and not lines[-1]:
+        lines.pop()
+    while lines and not lines[0]:
+        lines.pop(0)
+    return lines
+
+
+def find(text: str, symbol: str) -> tuple[int, int] | None:
+    """Lines [start, stop) of "Class.method", "function", "NAME", or "" for the head."""
+    body = ast.parse(text).body
+    if not symbol:
+        return 0, next((first(node) for node in body if is_symbol(node)), len(text.splitlines()))
+    span = None
+    for name in symbol.split("."):
+        node = next((node for node in body if name in names_of(node)), None)
+        if node is None:
+            return None
+        span = first(node), node.end_lineno or 0
+        body = getattr(node, "body", [])
+    return span
+
+
+def is_symbol(node: ast.stmt) -> bool:
+    """Whether it ends a file's head."""
+    return isinstance(node, ast.ClassDef | ast.FunctionDef)
+
+
+def first(node: ast.stmt) -> int:
+    """Where a statement begins, from 0, its decorators included."""
+    lines = [d.lineno for d in getattr(node, "decorator_list", [])]
+    return min([node.lineno, *lines]) - 1
+
+
+def names_of(node: ast.stmt) -> list[str]:
+    """What a statement defines."""
+    if isinstance(node, ast.ClassDef | ast.FunctionDef):
+        return [node.name]
+    if isinstance(node, ast.If):
+        return [ast.unparse(node.test)]
+    targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+    return [target.id for target in targets if isinstance(target, ast.Name)]
+
+
+def marked(old: list[str] | None, new: list[str]) -> list[tuple[str, str]]:
+    """The new lines, and the old ones that are gone, each with its mark; no marks if all is new."""
+    if old is None:
+        return [(" ", line) for line in new]
+    found = []
+    for kind, a, b, c, d in difflib.SequenceMatcher(None, old, new, False).get_opcodes():
+        if kind == "equal":
+            found += [(" ", line) for line in new[c:d]]
+        else:
+            found += [("-", line) for line in old[a:b]] + [("+", line) for line in new[c:d]]
+    return found
+
+
+def hints(lesson: Lesson) -> dict[str, list[str]]:
+    """The rungs of each step, by its slug: "## encode", then a numbered list."""
+    path = lesson.folder / "hints.md"
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    parts = re.split(r"^## (.+)\n", text, flags=re.M)
+    return {
+        name.strip(): [rung.strip() for rung in re.split(r"^\d\. ", body, flags=re.M)[1:]]
+        for name, body in zip(parts[1::2], parts[2::2])
+    }

@@ -1,0 +1,232 @@
+"""Checks in a process of their own: with a time limit, one thread, and whatever they print kept.
+
+    python -m buildgpt.course.runner < order.json
+
+writes a line of JSON when a check begins and one when it ends. The learner's folder is where it
+runs.
+"""
+
+import contextlib
+import io
+import json
+import os
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from buildgpt.core import load_core
+
+from .checking import Check, Failed, Mine, Missing, load_checks
+from .series import Lesson, Series
+
+SECONDS = 60.0  # for all checks of one run together
+
+
+@dataclass
+class Outcome:
+    """What became of a check."""
+
+    check: str  # the lesson's name / the function's
+    says: str
+    passed: bool
+    seen: str = ""
+    expected: str = ""
+    given: str = ""
+    causes: list[str] = field(default_factory=list)
+    place: str = ""  # the learner's line in which an error arose
+    printed: str = ""
+
+
+def due_checks(series: Series, lesson: Lesson, step: str = "") -> list[tuple[Lesson, Check]]:
+    """The checks that apply when a step of a lesson is done; without a step, at its end."""
+    found = []
+    for earlier in series.lessons:
+        if earlier.number > lesson.number:
+            break
+        slugs = [s.slug for s in earlier.steps]
+        done = slugs[: slugs.index(step) + 1] if step and earlier == lesson else slugs
+        for check in load_checks(earlier.folder / "checks.py"):
+            if check.step in done and (not check.until or lesson.name < check.until):
+                found.append((earlier, check))
+    return found
+
+
+def steps_done(series: Series, lesson: Lesson, step: str = "") -> list[str]:
+    """The ids of the steps up to one of a lesson; without it, up to the lesson's end."""
+    slugs = [own.slug for own in lesson.steps]
+    count = lesson.first + (slugs.index(step) + 1 if step else len(slugs))
+    return [own.id for own in series.steps[:count]]
+
+
+def run_checks(
+    folder: Path,
+    wanted: list[tuple[str, Check]],
+    entries: dict[str, str],
+    names: dict[str, str],
+    steps: list[str],
+    package: str = "gpt",
+) -> Iterator[Outcome]:
+    """Run checks on a learner's package, in this process; `steps` are the ids of those done."""
+    mine = Mine(folder / package, entries, names, steps)
+    for lesson, check in wanted:
+        yield run_check(f"{lesson}/{check.name}", check, mine)
+
+
+def run_check(name: str, check: Check, mine: Mine) -> Outcome:
+    """Run one check; whatever happens, an outcome."""
+    printed = io.StringIO()
+    outcome = Outcome(name, check.says, False)
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
+    try:
+        with contextlib.redirect_stdout(printed):
+            check.function(mine)
+        outcome.passed = True
+    except Failed as failed:
+        outcome.seen, outcome.expected = failed.seen, failed.expected
+        outcome.given, outcome.causes = failed.given, failed.causes
+        if isinstance(failed.__cause__, Exception):
+            outcome.place = place_of(failed.__cause__, mine.folder)
+    except Missing as missing:
+        outcome.seen, outcome.expected = str(missing), f"a class or function {missing.name}"
+        outcome.causes = [
+            "the step is not typed yet, or the file is not saved",
+            f'you gave it another name: then write {missing.name} = "module.your_name" below'
+            " [names] in learn.toml",
+        ]
+    except (Exception, SystemExit) as error:
+        outcome.seen = f"{type(error).__name__}: {error}"
+        outcome.expected = "no error"
+        if isinstance(error, AttributeError) and "has no attribute" in str(error):
+            outcome.causes = ["a method that the lesson asks for is missing, or has another name"]
+        outcome.place = place_of(error, mine.folder)
+    outcome.printed = printed.getvalue()
+    return outcome
+
+
+def place_of(error: BaseException, folder: Path) -> str:
+    """The innermost line of the learner's package that an error came through."""
+    if isinstance(error, SyntaxError) and error.filename:
+        text = (error.text or "").strip()
+        return f"{folder.name}/{Path(error.filename).name}, line {error.lineno}: {text}"
+    found = ""
+    for frame in traceback.extract_tb(error.__traceback__):
+        if Path(frame.filename).resolve().is_relative_to(folder.resolve()):
+            name = f"{folder.name}/{Path(frame.filename).name}"
+            found = f"{name}, line {frame.lineno}: {frame.line}"
+    return found
+
+
+def check_folder(
+    folder: Path,
+    series: Series,
+    lesson: Lesson,
+    step: str,
+    names: dict[str, str],
+    package: str = "gpt",
+    tell: Callable[[Outcome], object] = lambda outcome: None,
+) -> list[Outcome]:
+    """Run what applies after a step in a process of its own, which is stopped when it hangs."""
+    wanted = due_checks(series, lesson, step)
+    order = {
+        "folder": str(folder.resolve()),
+        "course": str(series.course),
+        "checks": [[own.name, check.name] for own, check in wanted],
+        "names": names,
+        "steps": steps_done(series, lesson, step),
+        "package": package,
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-m", "buildgpt.course.runner"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=folder,
+        env=environment(),
+        encoding="utf-8",
+    )
+    try:
+        out, err = process.communicate(json.dumps(order), timeout=SECONDS)
+        ended = ""
+    except subprocess.TimeoutExpired:
+        process.kill()
+        out, err = process.communicate()
+        ended = f"no end after {SECONDS:.0f} s"
+    outcomes, begun = read_outcomes(out)
+    if begun:
+        outcomes.append(broken_off(begun, ended or last_line(err), bool(ended)))
+    for outcome in outcomes:
+        tell(outcome)
+    if len(outcomes) < len(wanted) and not begun:
+        raise load_core().config.UserError(f"the checks did not run: {ended or last_line(err)}")
+    return outcomes
+
+
+def read_outcomes(out: str) -> tuple[list[Outcome], dict[str, str]]:
+    """What the process reported, and the check that it had begun when it ended, if any."""
+    outcomes: list[Outcome] = []
+    begun: dict[str, str] = {}
+    for line in out.splitlines():
+        with contextlib.suppress(ValueError):
+            said = json.loads(line)
+            if "begin" in said:
+                begun = said
+            else:
+                outcomes.append(Outcome(**said))
+                begun = {}
+    return outcomes, begun
+
+
+def broken_off(begun: dict[str, str], reason: str, slow: bool) -> Outcome:
+    """The outcome of a check in which the process ended."""
+    causes = ["a loop that never ends", "one that does far more than it needs"] if slow else []
+    return Outcome(
+        begun["begin"], begun["says"], False, reason or "the process died", "an end", "", causes
+    )
+
+
+def last_line(text: str) -> str:
+    """The last line that says something."""
+    return next((line for line in reversed(text.splitlines()) if line.strip()), "")
+
+
+def environment() -> dict[str, str]:
+    """This package's code, one thread, the same hashes each time."""
+    source = str(Path(__file__).parents[2])
+    path = os.pathsep.join([source, *filter(None, [os.environ.get("PYTHONPATH")])])
+    fixed = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
+    fixed |= {"PYTHONIOENCODING": "utf-8", "PYTHONDONTWRITEBYTECODE": "1"}
+    return os.environ | fixed | {"PYTHONPATH": path}
+
+
+def main() -> None:
+    """Run the checks that stdin orders."""
+    order: dict[str, Any] = json.load(sys.stdin)
+    real = sys.stdout
+    sys.stdout = sys.stderr  # what a module prints when it is imported is no report
+    series = Series(Path(order["course"]))
+    found = {
+        (lesson.name, check.name): check
+        for lesson in series.lessons
+        for check in (
+            load_checks(lesson.folder / "checks.py")
+            if any(own == lesson.name for own, _ in order["checks"])
+            else []
+        )
+    }
+    folder, entries, names = Path(order["folder"]), series.entries(), order["names"]
+    for own, name in order["checks"]:
+        check = found[own, name]
+        print(json.dumps({"begin": f"{own}/{name}", "says": check.says}), file=real, flush=True)
+        for outcome in run_checks(
+            folder, [(own, check)], entries, names, order["steps"], order["package"]
+        ):
+            print(json.dumps(asdict(outcome)), file=real, flush=True)
+
+
+if __name__ == "__main__":
+    main()

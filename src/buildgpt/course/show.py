@@ -1,0 +1,229 @@
+"""The course on a terminal; plain text where it is piped."""
+
+from rich.console import Console
+from rich.markdown import Markdown
+from rich.rule import Rule
+from rich.syntax import Syntax
+from rich.text import Text
+
+from . import prose
+from .folder import END, Folder
+from .runner import Outcome
+from .series import Lesson, Step
+from .verbs import Handed, Swapped, python_name
+
+WIDEST = 104
+KINDS = {
+    "type": "type it",
+    "take": "take it: it was put into your files",
+    "read": "read it",
+}
+
+
+def paint(code: str) -> Text:
+    """Python in colours."""
+    painted = Syntax("", "python", theme="ansi_dark").highlight(code)
+    painted.rstrip()
+    return painted
+
+
+class Screen:
+    """Where all of the course's words go."""
+
+    def __init__(self, program: str) -> None:
+        found = Console()
+        self.console = Console(width=min(found.width, WIDEST), highlight=False, soft_wrap=False)
+        self.program = f"{program} course"
+
+    def say(self, words: str = "", style: str = "") -> None:
+        """A line, or some."""
+        self.console.print(Text(words, style=style))
+
+    def command(self, what: str, does: str) -> None:
+        """A command that can be typed, and what it does."""
+        line = Text.assemble("  ", (f"{self.program} {what}", "bold"))
+        line.append(" " * max(2, 18 + len(self.program) - len(line.plain)) + does)
+        self.console.print(line)
+
+    def indented(self, text: Text, by: str = "  ") -> None:
+        """Lines as they are, neither cut nor filled up, moved to the right."""
+        for line in text.split("\n"):
+            self.console.print(Text(by if line.plain.strip() else "") + line, soft_wrap=True)
+
+    # Lessons and steps.
+
+    def place(self, folder: Folder, handed: Handed | None = None) -> None:
+        """What is at hand: a lesson's beginning, a step, or a lesson's end."""
+        lesson, step = folder.lesson, folder.step
+        if step is None:
+            self.blocks(prose.section(folder.series, lesson, END))
+            self.after_lesson(folder)
+            return
+        if step.number == 1:
+            self.lesson(folder, lesson)
+        self.step(folder, step, handed)
+
+    def lesson(self, folder: Folder, lesson: Lesson) -> None:
+        """A lesson's beginning."""
+        self.say()
+        self.console.print(Rule(f"Lesson {lesson.number}: {lesson.title}", style="bold"))
+        facts = lesson.facts
+        self.say(
+            f"{facts['part']}  ·  {facts['minutes']} minutes  ·  {len(lesson.steps)} steps", "dim"
+        )
+        self.say(f"It presumes: {facts['presumes']}", "dim")
+        self.say()
+        self.blocks(prose.section(folder.series, lesson, ""))
+
+    def step(self, folder: Folder, step: Step, handed: Handed | None) -> None:
+        """A step: its words, its code, what to do."""
+        self.say()
+        title = Text.assemble((f"{step.label}  {step.patch.subject}", "bold cyan"))
+        self.console.print(Rule(title, align="left", style="cyan"))
+        kind = KINDS[step.kind]
+        if step.kind == "take" and handed is None:
+            kind = "take it"
+        self.say(kind, "dim")
+        self.say()
+        asks = any(entry["step"] == step.slug for entry in step.lesson.facts.get("predict", []))
+        guessed = not asks or step.id in folder.state.predictions
+        self.blocks(prose.section(folder.series, step.lesson, step.slug), guessed)
+        if handed and handed.own:
+            self.say("Your own stays as it is: " + ", ".join(handed.own) + ".", "yellow")
+            self.say("Bring what is marked with + above into it yourself.\n")
+        self.say("Then:")
+        self.command("check", "does your code do it?")
+        self.command("next", "go on")
+        if step.kind == "type":
+            self.command("hint", "if you are stuck")
+
+    def after_lesson(self, folder: Folder) -> None:
+        """What comes after a lesson."""
+        self.say()
+        if folder.is_finished:
+            self.say("This is the last lesson so far. The rest of the code is there to be read:")
+            self.command("git DIR", "the whole series as a git repository")
+        else:
+            self.say("Then:")
+            self.command("solution", "one of the exercise")
+            self.command("next", "the next lesson")
+
+    def blocks(self, blocks: list[prose.Block], guessed: bool = True) -> None:
+        """A section; what a run prints only once its number was guessed."""
+        title = ""  # of the code right before
+        for block in blocks:
+            if block.kind == "words":
+                self.console.print(Markdown(block.text))
+            elif block.kind == "code":
+                self.code(block, titled=title != block.title)
+            else:
+                self.attempt(block, guessed)
+            self.say()
+            title = block.title
+
+    def code(self, block: prose.Block, titled: bool) -> None:
+        """Code, with marks where only a part of it is new."""
+        marks = any(mark != " " for mark, _ in block.lines)
+        legend = "   + new   - gone" if marks else ""
+        if titled or legend:
+            self.say(f"{block.title}{legend}", "dim italic")
+        text = Text()
+        for mark, line in block.lines:
+            painted = paint(line)
+            if marks:
+                colour = {"+": "bold green", "-": "bold red"}.get(mark, "")
+                text.append(f"{mark} ", colour)
+                painted.stylize("dim" if mark == "-" else "")
+            text.append_text(painted).append("\n")
+        text.rstrip()
+        self.indented(text)
+
+    def attempt(self, block: prose.Block, guessed: bool) -> None:
+        """What to run, and what it printed when it was recorded."""
+        if block.text:
+            self.say("try.py, which lies in your folder", "dim italic")
+            self.indented(paint(block.text))
+            self.say()
+        if not guessed:
+            self.say("Before you run it, guess a number:", "yellow")
+            self.command("predict", "asks you for it")
+            self.say()
+        self.console.print(Text.assemble("Run  ", (f"{python_name()} try.py", "bold")))
+        if block.output and guessed:
+            self.say("and you see something like", "dim italic")
+            self.indented(Text(block.output.rstrip()))
+
+    # Checks.
+
+    def outcomes(self, outcomes: list[Outcome], folder: Folder) -> bool:
+        """What became of the checks; returns whether all passed."""
+        failed = [outcome for outcome in outcomes if not outcome.passed]
+        where = f"step {folder.step.label}" if folder.step else f"lesson {folder.lesson.number}"
+        if not outcomes:
+            self.say(f"Nothing is checked at {where}.")
+            return True
+        if not failed:
+            which = "check holds" if len(outcomes) == 1 else "checks hold"
+            self.say(f"All good: {len(outcomes)} {which} up to {where}.", "bold green")
+            return True
+        self.failure(failed[0])
+        if len(failed) > 1:
+            self.say()
+            self.say(f"{len(failed) - 1} more of {len(outcomes)} do not hold yet:", "dim")
+            for outcome in failed[1:6]:
+                self.say(f"  {outcome.says}", "dim")
+            if len(failed) > 6:
+                self.say("  ...", "dim")
+        return False
+
+    def failure(self, outcome: Outcome) -> None:
+        """One check that failed, in full."""
+        self.console.print(Text.assemble(("Not yet: ", "bold red"), (outcome.says, "bold")))
+        for name, text in (
+            ("for", outcome.given),
+            ("expected", outcome.expected),
+            ("seen", outcome.seen),
+            ("in", outcome.place),
+            ("printed", outcome.printed.rstrip()),
+        ):
+            if text:
+                lines = Text(text)
+                head = Text(f"  {name:>9}  ", "dim")
+                self.console.print(head + lines, soft_wrap=True)
+        if outcome.causes:
+            likely = "likely cause:" if len(outcome.causes) == 1 else "likely causes:"
+            self.say(f"  {likely}")
+            for cause in outcome.causes:
+                self.indented(Text(f"- {cause}"), "    ")
+
+    def swapped(self, found: Swapped) -> None:
+        """One module of theirs among the reference's."""
+        failed = found.failed
+        if not failed:
+            self.say(
+                f"  {found.module:<20} yours fits in: {len(found.outcomes)} checks hold", "green"
+            )
+            return
+        verdict = f"yours differs: {len(failed)} of {len(found.outcomes)} checks fail"
+        self.say(f"  {found.module:<20} {verdict}", "bold red")
+        self.failure(failed[0])
+
+    def status(self, folder: Folder) -> None:
+        """Where they are."""
+        for lesson in folder.series.lessons:
+            here = lesson == folder.lesson
+            done = lesson.number < folder.lesson.number or (here and folder.step is None)
+            mark = "✓" if done else ">" if here else " "
+            self.say(f"{mark} {lesson.number:2}  {lesson.title}", "bold" if here else "")
+            for step in lesson.steps if here else []:
+                passed = folder.step is None or step.number < folder.step.number
+                mark = "✓" if passed else ">" if step == folder.step else " "
+                self.say(f"     {mark} {step.label}  {step.patch.subject}", "" if passed else "dim")
+        hints = sum(folder.state.hints.values())
+        self.say(f"\nin {folder.path.resolve()}; {hints} hints taken", "dim")
+
+    def diff(self, text: str) -> None:
+        """A diff, in colours."""
+        for line in text.splitlines():
+            style = {"+": "green", "-": "red", "@": "cyan"}.get(line[:1], "")
+            self.console.print(Text(line, style), soft_wrap=True)

@@ -1,0 +1,258 @@
+"""What each command does with a learner's folder; show.py says how it looks."""
+
+import difflib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import prose
+from .checking import top_level
+from .folder import END, Folder, hand_over, place_data, wrong
+from .runner import Outcome, check_folder, environment
+from .series import Lesson, Series, Step, write_tree
+
+RUNGS = ("a question", "the place", "the shape of the code")
+PEEK_SECONDS = 120.0
+
+
+def start(series: Series, path: Path, at: str = "") -> Folder:
+    """Make a learner's folder, at a lesson's beginning."""
+    lesson = series.find(at) if at else series.lessons[0]
+    if lesson is None:
+        numbers = ", ".join(str(lesson.number) for lesson in series.lessons)
+        raise wrong(f"there is no lesson {at}; there are: {numbers}")
+    return Folder.make(path, series, lesson)
+
+
+def check(folder: Folder) -> list[Outcome]:
+    """Run all checks that apply on their code."""
+    step = folder.step.slug if folder.step else ""
+    return check_folder(
+        folder.path, folder.series, folder.lesson, step, folder.names, folder.package.name
+    )
+
+
+@dataclass
+class Handed:
+    """A step that was handed over: which files were written, which symbols stayed their own."""
+
+    files: list[str]
+    own: list[str]
+
+
+def take(folder: Folder, step: Step) -> Handed:
+    """Put a step into their code."""
+    before, after = folder.series.tree(step.index), folder.series.tree(step.index + 1)
+    folder.keep_present()
+    handed = Handed([], [])
+    for path in step.patch.files:
+        place = folder.path / folder.place(path)
+        theirs = place.read_text(encoding="utf-8") if place.exists() else ""
+        try:
+            text, own = hand_over(theirs, before.get(path, ""), after[path])
+        except SyntaxError as error:
+            raise wrong(f"{path} is no Python yet, line {error.lineno}: mend it first") from None
+        write_tree(folder.path, {folder.place(path): text})
+        handed.files.append(path)
+        handed.own += [f"{name or 'the first lines'} in {path}" for name in own]
+    return handed
+
+
+@contextmanager
+def reference(folder: Folder, steps: int) -> Iterator[Path]:
+    """A folder like theirs with the reference's code after so many steps."""
+    with tempfile.TemporaryDirectory() as place:
+        path = Path(place)
+        write_tree(path, folder.series.tree(steps))
+        (path / "gpt").mkdir(exist_ok=True)
+        place_data(path / "gpt", folder.series, folder.lesson)
+        for file in folder.path.iterdir():
+            if file.is_file() and file.suffix == ".toml":
+                shutil.copyfile(file, path / file.name)
+        if (folder.path / "data").is_dir():
+            shutil.copytree(folder.path / "data", path / "data")
+        yield path
+
+
+def peek(folder: Folder) -> "subprocess.CompletedProcess[str]":
+    """Run the demo of the step at hand once with the reference's code; theirs stays as it is."""
+    step = folder.step or folder.lesson.steps[-1]
+    demo = folder.lesson.demo(step)
+    if demo is None:
+        raise wrong(f"step {step.label} has nothing to run")
+    with reference(folder, step.index + 1) as path:
+        shutil.copyfile(demo, path / "try.py")
+        return subprocess.run(
+            [sys.executable, "try.py"],
+            cwd=path,
+            env=environment(),
+            capture_output=True,
+            encoding="utf-8",
+            timeout=PEEK_SECONDS,
+        )
+
+
+def hint(folder: Folder) -> tuple[Step, int, str]:
+    """The next rung for the step at hand: the step, the rung's number from 1, and its words."""
+    step = folder.step
+    if step is None:
+        raise wrong("this lesson is done; go on with: buildgpt course next")
+    rungs = prose.hints(folder.lesson).get(step.slug, [])
+    taken = folder.state.hints.get(step.id, 0)
+    if not rungs:
+        raise wrong(f"step {step.label} has no hints; see its code with: buildgpt course solution")
+    number = min(taken + 1, len(rungs))
+    folder.state.hints[step.id] = number
+    folder.save()
+    return step, number, rungs[number - 1]
+
+
+def solution(folder: Folder) -> tuple[str, list[prose.Block]]:
+    """The code of the step at hand, symbol by symbol; after the last, that of the exercise."""
+    step = folder.step
+    if step is None:
+        path = folder.lesson.folder / "exercise" / "solution.py"
+        lines = tuple((" ", line) for line in path.read_text(encoding="utf-8").splitlines())
+        return "One solution of the exercise", [prose.Block("code", "", path.name, lines)]
+    blocks = prose.section(folder.series, folder.lesson, step.slug)
+    title = f"{step.label}  {step.patch.subject}"
+    return title, [block for block in blocks if block.kind == "code"]
+
+
+@dataclass
+class Swapped:
+    """What happened when one of their modules ran among the reference's."""
+
+    module: str
+    outcomes: list[Outcome]
+
+    @property
+    def failed(self) -> list[Outcome]:
+        """The checks that did not pass."""
+        return [outcome for outcome in self.outcomes if not outcome.passed]
+
+
+def swap(folder: Folder, module: str = "") -> Iterator[Swapped]:
+    """Run the reference with exactly one of their modules inside, one after another."""
+    theirs, ours = folder.code(), folder.series.tree(folder.done)
+    step = folder.step.slug if folder.step else ""
+    paths = [path for path in theirs if path in ours and path != "gpt/__init__.py"]
+    if module:
+        paths = [path for path in paths if Path(path).stem == module.removesuffix(".py")]
+    if not paths:
+        raise wrong(f"there is no {module or 'module'} that both you and the reference have")
+    for path in paths:
+        text = theirs[path] + aliases(folder, path)
+        with tempfile.TemporaryDirectory() as place:
+            write_tree(Path(place), ours | {path: text})
+            (Path(place) / "gpt").mkdir(exist_ok=True)
+            place_data(Path(place) / "gpt", folder.series, folder.lesson)
+            found = check_folder(Path(place), folder.series, folder.lesson, step, {})
+        yield Swapped(path, found)
+
+
+def aliases(folder: Folder, path: str) -> str:
+    """Lines that give their entry points the reference's names too."""
+    defined = top_level(folder.path / folder.place(path))
+    lines = []
+    for name, place in folder.names.items():
+        attribute = place.rpartition(".")[2]
+        if attribute in defined and name not in defined:
+            lines.append(f"\n{name} = {attribute}\n")
+    return "".join(lines)
+
+
+def compare(folder: Folder, module: str = "") -> str:
+    """The difference from the reference's code to theirs, as a diff."""
+    theirs, ours = folder.code(), folder.series.tree(folder.done)
+    wanted = [
+        path
+        for path in sorted({*theirs, *ours})
+        if not module or Path(path).stem == module.removesuffix(".py")
+    ]
+    if module and not wanted:
+        raise wrong(f"there is no module {module}, neither here nor in the reference")
+    found: list[str] = []
+    for path in wanted:
+        one, other = ours.get(path, ""), theirs.get(path, "")
+        found += difflib.unified_diff(
+            one.splitlines(True), other.splitlines(True), f"reference/{path}", f"yours/{path}"
+        )
+    return "".join(found)
+
+
+@dataclass
+class Prediction:
+    """A number to be guessed before the run."""
+
+    name: str
+    question: str
+    answer: float
+    shown: str
+    near: float  # as a share of the answer
+    reasoning: str
+
+    def is_near(self, guess: float) -> bool:
+        """Whether a guess is as good as the question asks for."""
+        return abs(guess - self.answer) <= self.near * abs(self.answer)
+
+
+def prediction(folder: Folder) -> Prediction | None:
+    """The question that belongs to the step at hand, or the last one before it."""
+    recorded = prose.records(folder.series.course)
+    slugs = [step.slug for step in folder.lesson.steps]
+    here = slugs.index(folder.step.slug) if folder.step else len(slugs)
+    found = None
+    for entry in folder.lesson.facts.get("predict", []):
+        if slugs.index(entry["step"]) <= here:
+            found = entry
+    if found is None:
+        return None
+    figure = recorded["figures"][found["figure"]]
+    reasoning = prose.fill(found["reasoning"], recorded)
+    name = f"{folder.lesson.name}/{found['step']}"
+    return Prediction(
+        name, found["question"], figure["value"], figure["shown"], found["near"], reasoning
+    )
+
+
+def reset(folder: Folder) -> Path:
+    """Go back to the lesson's beginning, with their files as they were then."""
+    tree = folder.lesson_start()
+    if tree is None:
+        raise wrong("the files at this lesson's beginning are not kept; see catch-up")
+    kept = folder.replace(tree)
+    folder.state.step = folder.lesson.steps[0].slug
+    folder.save()
+    demo = folder.lesson.demo(folder.lesson.steps[0])
+    if demo:
+        shutil.copyfile(demo, folder.path / "try.py")
+    return kept
+
+
+def catch_up(folder: Folder) -> Path:
+    """Put the reference's code, up to and with the step at hand, in the place of theirs."""
+    kept = folder.replace(folder.series.tree(folder.done))
+    place_data(folder.package, folder.series, folder.lesson)
+    return kept
+
+
+def python_name() -> str:
+    """How to call the Python that has this program: "python" where that is it."""
+    for name in ("python", "python3", "py"):
+        found = shutil.which(name)
+        if found and Path(found).parent.resolve() == Path(sys.executable).parent.resolve():
+            return name
+    relative = os.path.relpath(sys.executable)
+    return relative if len(relative) < len(sys.executable) else sys.executable
+
+
+def opening(folder: Folder) -> tuple[Lesson, str]:
+    """Which section of which lesson is at hand: a step's slug, or "end"."""
+    return folder.lesson, folder.step.slug if folder.step else END

@@ -1,0 +1,489 @@
+"""The course: its series ends in the core, and a learner can walk it, right and wrong."""
+
+import ast
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from buildgpt.course import prose, verbs
+from buildgpt.course.folder import END, Folder, hand_over
+from buildgpt.course.patches import BadPatch, parse
+from buildgpt.course.runner import Outcome, due_checks, run_checks, steps_done
+from buildgpt.course.series import (
+    COURSE,
+    Lesson,
+    Repository,
+    Series,
+    Step,
+    core_tree,
+    write_repository,
+    write_tree,
+)
+from buildgpt.gpt.config import UserError
+
+ROOT = Path(__file__).parent.parent
+SERIES = Series()
+LESSONS = [lesson.name for lesson in SERIES.lessons]
+
+
+@pytest.fixture
+def checks(monkeypatch: pytest.MonkeyPatch) -> Iterator:
+    """checks(folder) as verbs.check, but in this process, which has torch already."""
+
+    def checks(folder: Folder) -> list[Outcome]:
+        step = folder.step.slug if folder.step else ""
+        return outcomes(folder.path, folder.lesson, step, folder.names)
+
+    path = [*sys.path]
+    monkeypatch.setattr(verbs, "check", checks)
+    yield checks
+    sys.path[:] = path
+    forget()
+
+
+def outcomes(
+    place: Path, lesson: Lesson, step: str = "", names: dict | None = None, only: str = ""
+) -> list[Outcome]:
+    """What becomes of all checks that apply to the package in a folder, or of one step's."""
+    forget()
+    due = due_checks(SERIES, lesson, step)
+    wanted = [(own.name, c) for own, c in due if not only or (own, c.step) == (lesson, only)]
+    done = steps_done(SERIES, lesson, step)
+    return list(run_checks(place, wanted, SERIES.entries(), names or {}, done))
+
+
+def forget() -> None:
+    """Let the next import of gpt read its files anew."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "gpt"]:
+        del sys.modules[name]
+    sys.path[:] = [place for place in sys.path if not (Path(place) / "learn.toml").exists()]
+    sys.dont_write_bytecode = True
+    importlib.invalidate_caches()
+
+
+def failed(found: list[Outcome]) -> list[str]:
+    """Which ones did not pass, and what was seen."""
+    return [f"{o.check}: {o.seen}" for o in found if not o.passed]
+
+
+def plain(code: str) -> str:
+    """The same program as a learner may type it: without docstrings and comments."""
+    tree = ast.parse(code)
+    for node in ast.walk(tree):
+        kinds = (ast.Module, ast.ClassDef, ast.FunctionDef)
+        if isinstance(node, kinds) and ast.get_docstring(node):
+            node.body = node.body[1:] or ([] if isinstance(node, ast.Module) else [ast.Pass()])
+    return ast.unparse(tree) + "\n"
+
+
+# The series.
+
+
+def test_the_series_ends_in_the_core_byte_for_byte():
+    assert SERIES.tree(len(SERIES.steps)) == core_tree(), (
+        "renew what no lesson has come to: python tools/course.py check --write"
+    )
+
+
+def test_git_builds_the_same_and_always_with_the_same_ids(tmp_path):
+    heads = {write_repository(tmp_path / name, SERIES) for name in ("one", "other")}
+    assert len(heads) == 1
+    built = {f"gpt/{p.name}": p.read_text("utf-8") for p in (tmp_path / "one/gpt").glob("*.py")}
+    assert built == core_tree()
+    subjects = Repository(tmp_path / "one").git("log", "--format=%s", "--reverse").stdout
+    assert subjects.splitlines()[:-1] == [step.patch.subject for step in SERIES.steps]
+    assert (tmp_path / "one" / "gpt" / "gpt2_merges.txt").is_file()
+
+
+def test_each_step_is_small_and_says_what_to_do():
+    for lesson in SERIES.lessons:
+        assert 0 < len(lesson.steps) <= 8
+        for step in lesson.steps:
+            assert len(step.patch.added()) <= 60, step.id
+            assert step.kind in ("type", "take", "read")
+            assert step.patch.trailers["Lesson"] == lesson.name
+
+
+@pytest.mark.parametrize("name", LESSONS)
+def test_words_show_every_line_that_a_step_adds(name):
+    lesson = SERIES.find(name)
+    assert [*prose.sections(lesson)] == ["", *(step.slug for step in lesson.steps), END]
+    for step in lesson.steps:
+        blocks = prose.section(SERIES, lesson, step.slug)
+        shown = {line for block in blocks for _, line in block.lines}
+        assert {line for line in step.patch.added() if line} <= shown, step.id
+        assert step.kind != "type" or len(prose.hints(lesson)[step.slug]) == 3
+
+
+def test_a_patch_that_does_not_fit_is_refused():
+    first, second = SERIES.steps[0].patch, SERIES.steps[1].patch
+    tree = first.apply({})
+    assert second.apply(tree) == SERIES.tree(2)
+    with pytest.raises(BadPatch):
+        second.apply({path: text.replace("list(", "tuple(") for path, text in tree.items()})
+    with pytest.raises(BadPatch):
+        parse("no patch at all")
+
+
+def test_what_the_build_lists_is_what_there_is():
+    """Packages are listed one by one, as course/ lies elsewhere."""
+    setup = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]
+    folders = {path.parent for path in (ROOT / "src").rglob("__init__.py")}
+    found = {".".join(folder.relative_to(ROOT / "src").parts) for folder in folders}
+    assert {*setup["packages"]} == found | {"buildgpt.course.lessons"}
+    assert ROOT / setup["package-dir"]["buildgpt.course.lessons"] == COURSE
+
+
+# A learner's way.
+
+
+def test_a_learner_walks_all_lessons(tmp_path, checks):
+    """Step by step: what is checked fails before it is typed and holds afterwards."""
+    folder = verbs.start(SERIES, tmp_path / "mine")
+    assert (folder.path / "data" / "shakespeare.txt").stat().st_size > 4_000_000
+    walked = []
+    while not folder.is_finished:
+        step = folder.step
+        if step and step.kind == "type":
+            assert all(not o.passed for o in outcomes(folder.path, *due_own(step))), step.id
+            tree = SERIES.tree(step.index + 1)
+            write_tree(folder.path, {path: plain(tree[path]) for path in step.patch.files})
+            assert failed(outcomes(folder.path, *due_own(step))) == [], step.id
+        folder.advance()
+        if folder.step and folder.step.kind == "take":
+            assert verbs.take(folder, folder.step).own == []
+        walked.append(step)
+    assert failed(checks(folder)) == []
+    assert [step for step in walked if step] == SERIES.steps[: SERIES.after(SERIES.lessons[-1])]
+
+
+def due_own(step: Step) -> tuple:
+    """What `outcomes` takes to run only the checks that begin to apply with a step."""
+    return step.lesson, step.slug, None, step.slug
+
+
+def test_start_shows_the_first_step(say):
+    said = say("course", "start", "my-gpt")
+    assert said.status == 0
+    assert "Lesson 1: Bytes are tokens" in said.out
+    assert 'return list(text.encode("utf-8"))' in said.out
+    outside = say("course", "check")
+    assert (outside.status, outside.err.count("\n")) == (2, 1)
+    assert "is no folder of the course" in outside.err
+    assert say("course", "start", "my-gpt").status == 2
+
+
+@pytest.fixture
+def at_step(tmp_path, monkeypatch):
+    """at_step("1.2") is a new folder, in which this process is, with all before that step done."""
+
+    def at_step(label: str) -> Folder:
+        step = next(step for step in SERIES.steps if step.label == label)
+        folder = verbs.start(SERIES, tmp_path / "mine", str(step.lesson.number))
+        write_tree(folder.path, SERIES.tree(step.index))
+        folder.state.step = step.slug
+        folder.arrive()
+        return folder
+
+    return at_step
+
+
+@pytest.fixture
+def course(say, monkeypatch, tmp_path):
+    """course(folder, "check") is a command typed in a learner's folder."""
+
+    def course(folder: Folder, *words: str):
+        monkeypatch.setattr(Path, "cwd", classmethod(lambda cls: folder.path))
+        return say("course", *words)
+
+    return course
+
+
+def test_failing_code_is_told_what_was_seen_and_expected(at_step, course):
+    folder = at_step("1.1")
+    said = course(folder, "check")
+    assert (said.status, "there is no ByteTokenizer in gpt/tokenizer.py" in said.out) == (1, True)
+    wrong = "class ByteTokenizer:\n    def encode(self, text):\n        return [*map(ord, text)]\n"
+    write_tree(folder.path, {"gpt/__init__.py": "", "gpt/tokenizer.py": wrong})
+    said = course(folder, "next")
+    assert said.status == 1
+    for words in ("encode('né')", "[110, 195, 169]", "[110, 233]", "likely cause", "--anyway"):
+        assert words in said.out
+    write_tree(folder.path, {"gpt/tokenizer.py": wrong.replace("[*map", "[*mop")})
+    said = course(folder, "check")
+    assert "NameError" in said.out
+    assert "gpt/tokenizer.py, line 3: return [*mop(ord, text)]" in said.out
+    write_tree(folder.path, {"gpt/tokenizer.py": "class ByteTokenizer\n"})
+    assert "gpt/tokenizer.py, line 1: class ByteTokenizer" in course(folder, "check").out
+
+
+def test_another_name_is_found_through_learn_toml(at_step, course):
+    folder = at_step("1.1")
+    right = "class B:\n    def encode(self, text):\n        return [*text.encode()]\n"
+    write_tree(folder.path, {"gpt/__init__.py": "", "gpt/tok.py": right})
+    assert course(folder, "check").status == 1
+    names = (folder.path / "learn.toml").read_text() + 'ByteTokenizer = "tok.B"\n'
+    (folder.path / "learn.toml").write_text(names)
+    assert course(folder, "check").status == 0
+    assert json.loads(course(folder, "check", "--json").out.splitlines()[-1])["passed"]
+    assert "1.2  The numbers become the text again" in course(folder, "next").out
+
+
+def test_code_that_hangs_is_stopped(at_step, course, monkeypatch):
+    monkeypatch.setattr("buildgpt.course.runner.SECONDS", 4.0)
+    folder = at_step("1.1")
+    endless = "class ByteTokenizer:\n    def encode(self, text):\n        while True: pass\n"
+    write_tree(folder.path, {"gpt/__init__.py": "", "gpt/tokenizer.py": endless})
+    said = course(folder, "check")
+    assert (said.status, "no end after 4 s" in said.out + said.err) == (1, True)
+
+
+def test_hints_come_in_three_rungs_and_then_the_code(at_step, course):
+    folder = at_step("1.1")
+    rungs = [course(folder, "hint").out for _ in range(3)]
+    assert ["hint 1 of 3" in rungs[0], "the place" in rungs[1], "solution" in rungs[2]] == [1, 1, 1]
+    assert not any("list(text.encode" in rung for rung in rungs)
+    assert 'list(text.encode("utf-8"))' in course(folder, "solution").out
+
+
+def test_after_a_lesson_the_solution_is_that_of_its_exercise(at_step, course):
+    folder = at_step("1.5")
+    folder.advance()
+    assert "class CharTokenizer" in course(folder, "solution").out
+    assert "Exercise" in course(folder, "show").out
+
+
+def test_wrong_words_name_the_whole_command(at_step, course):
+    said = course(at_step("1.1"), "hint", "x")
+    assert (said.status, "buildgpt course hint --help" in said.err) == (2, True)
+
+
+def test_a_prediction_is_answered_with_its_reason(at_step, course):
+    folder = at_step("3.2")
+    said = course(folder, "predict", "5.5").out
+    assert "Yes: you said 5.5, it is 5.55" in said
+    assert "Not quite" in course(folder, "predict", "9").out
+    assert folder.__class__(folder.path, SERIES).state.predictions == {"03-bigram/loss": 9.0}
+
+
+def test_going_back_and_catching_up_keep_what_was_there(at_step, course):
+    folder = at_step("2.3")
+    write_tree(folder.path, {"gpt/data.py": "mine = 1\n"})
+    assert "is the reference's code up to step 2.3" in course(folder, "catch-up").out
+    assert folder.code() == SERIES.tree(folder.done)
+    kept = folder.path / ".course" / "kept" / "before-1" / "data.py"
+    assert kept.read_text() == "mine = 1\n"
+    assert course(folder, "reset").status == 0
+    assert "gpt/data.py" not in folder.code()
+    assert Folder(folder.path, SERIES).step.label == "2.1"
+
+
+def test_compare_and_swap_name_the_module_that_differs(at_step, course, checks):
+    folder = at_step("1.5")
+    write_tree(folder.path, SERIES.tree(folder.done))
+    assert "line by line" in course(folder, "compare").out
+    assert "yours fits in" in course(folder, "swap").out
+    text = SERIES.tree(folder.done)["gpt/tokenizer.py"]
+    write_tree(
+        folder.path, {"gpt/tokenizer.py": text.replace('errors="replace"', 'errors="strict"')}
+    )
+    said = course(folder, "swap", "tokenizer")
+    assert (said.status, "yours differs: 2 of 9 checks fail" in said.out) == (1, True)
+    assert re.search(r'^\+.*errors="strict"', course(folder, "compare").out, re.M)
+
+
+def test_peek_runs_the_reference_and_touches_nothing(at_step, course):
+    folder = at_step("1.3")
+    before = folder.code()
+    assert "half of é: [195] -> \ufffd" in course(folder, "next", "--peek").out
+    assert folder.code() == before
+
+
+def test_status_shows_where_one_is(at_step, course):
+    folder = at_step("2.3")
+    said = course(folder, "status").out
+    assert "> 2.3  The target of each token is the token after it" in said
+    assert "✓  1  Bytes are tokens" in said
+    assert json.loads(course(folder, "status", "--json").out)["step"] == "targets"
+
+
+def test_git_writes_the_series(course, at_step, tmp_path):
+    folder = at_step("1.1")
+    assert course(folder, "git", str(tmp_path / "series")).status == 0
+    assert (tmp_path / "series" / "gpt" / "train.py").is_file()
+    assert course(folder, "git", str(tmp_path / "series")).status == 2
+
+
+def test_a_step_is_handed_over_symbol_by_symbol():
+    before = "import a\n\n\ndef one():\n    return 1\n\n\ndef two():\n    return 2\n"
+    after = "import a\nimport b\n\n\ndef one():\n    return 10\n\n\ndef three():\n    return 3\n"
+    mine = 'import a\n\n\ndef one():\n    """Mine."""\n    return 1\n\n\ndef own():\n    return 0\n'
+    text, own = hand_over(mine, before, after)
+    assert own == []
+    assert text == (
+        "import a\nimport b\n\n\ndef one():\n    return 10\n\n\ndef own():\n    return 0\n\n\n"
+        "def three():\n    return 3\n"
+    )
+    text, own = hand_over(mine.replace("return 1", "return 7"), before, after)
+    assert (own, "return 7" in text, "return 10" in text) == (["one"], True, False)
+    text, own = hand_over(mine.replace("import a", "import os\nimport a"), before, after)
+    assert (own, text.startswith("import os\nimport a\nimport b\n\n")) == ([], True)
+    assert hand_over("", before, after) == (after, [])
+
+
+def test_a_damaged_folder_is_told_in_one_sentence(at_step):
+    folder = at_step("1.1")
+    (folder.path / "learn.toml").write_text("[names\n")
+    with pytest.raises(UserError, match=r"learn\.toml is not TOML"):
+        _ = folder.names
+    folder.state_file.write_text("{")
+    with pytest.raises(UserError, match="is damaged"):
+        Folder(folder.path, SERIES)
+
+
+# Other code that does the same passes.
+
+OTHERS = {
+    "gpt/__init__.py": "",
+    "gpt/tokenizer.py": """
+import numpy
+from .config import UserError
+
+class ByteTokenizer:
+    vocab_size, end_of_text = 257, 256
+
+    def encode(self, text):
+        return [byte for char in text for byte in (char.encode("utf-8", "replace"))]
+
+    def encode_array(self, text):
+        return numpy.frombuffer(bytes(self.encode(text)), numpy.uint8).astype("uint16")
+
+    def decode_bytes(self, ids):
+        found = bytearray()
+        for i in map(int, ids):
+            if i == 256:
+                found += b"<|endoftext|>"
+            elif 0 <= i < 256:
+                found.append(i)
+            else:
+                raise UserError(f"no such id: {i}")
+        return bytes(found)
+
+    def decode(self, ids):
+        return str(self.decode_bytes(ids), "utf-8", "replace")
+""",
+    "gpt/reading.py": """
+import random
+import torch
+from . import tokenizer
+from .config import UserError
+
+class Batches:
+    def __init__(self, tokens, T, seed):
+        if len(tokens) <= T:
+            raise UserError(f"{len(tokens)} tokens are too few, {T + 1} are needed")
+        self.windows = torch.tensor([int(t) for t in tokens]).unfold(0, T + 1, T)
+        self.seed = seed
+
+    def at(self, position):
+        n = len(self.windows)
+        order = list(range(n))
+        random.Random(f"{self.seed} {position // n}").shuffle(order)
+        return self.windows[order[position % n]]
+
+    def __call__(self, first, count):
+        rows = torch.stack([self.at(first + i) for i in range(count)])
+        return rows[:, :-1], rows[:, 1:]
+
+class Corpus:
+    def __init__(self, config):
+        self.tokenizer = tokenizer.ByteTokenizer()
+        with open(config.path, "rb") as file:
+            self.train = self.tokenizer.encode_array(file.read().decode())
+""",
+    "gpt/model.py": """
+import torch
+
+class Net(torch.nn.Module):
+    def __init__(self, config):
+        super().__init__()
+        self.V = config.vocab_size
+        self.W = torch.nn.Parameter(torch.zeros(self.V, self.V).normal_(0, 0.01))
+
+    def forward(self, ids, targets=None):
+        scores = torch.nn.functional.one_hot(ids, self.V).float() @ self.W
+        if targets is None:
+            return scores
+        logs = scores - scores.logsumexp(2, keepdim=True)
+        return -logs.gather(2, targets[:, :, None]).mean()
+""",
+    "gpt/generate.py": """
+import torch
+
+def pick(logits, generator):
+    uniform = torch.rand(logits.shape, generator=generator)
+    return (logits - (-uniform.log()).log()).argmax(1)
+
+def continue_text(model, tokenizer, prompt, n=50, seed=1):
+    generator, out = torch.Generator().manual_seed(seed), []
+    last = (tokenizer.encode(prompt) or [256])[-1]
+    with torch.no_grad():
+        for _ in range(n):
+            last = int(pick(model(torch.tensor([[last]]))[0], generator))
+            out.append(last)
+    return tokenizer.decode(out)
+""",
+}
+
+
+def test_other_code_that_does_the_same_passes(tmp_path, checks):
+    """Other files, names and ways: windows by unfold, a product with one-hot rows, Gumbel noise."""
+    tree = SERIES.tree(SERIES.after(SERIES.find("4")))
+    train = tree["gpt/train.py"].replace("from .data", "from .reading")
+    train = train.replace("import GPT", "import Net as GPT")
+    others = {"gpt/config.py": tree["gpt/config.py"], "gpt/train.py": train}
+    (tmp_path / "learn.toml").write_text("")
+    write_tree(tmp_path, OTHERS | others)
+    assert failed(outcomes(tmp_path, SERIES.find("4"), "", {"GPT": "model.Net"})) == []
+
+
+# tools/course.py.
+
+
+def test_amend_takes_an_edit_and_replays_what_follows(tmp_path, environment):
+    """In a copy of the checkout, so that this one's patches stay."""
+    for name in ("course", "tools", "src/buildgpt"):
+        subprocess.run(["mkdir", "-p", tmp_path / Path(name).parent], check=True)
+        subprocess.run(["cp", "-r", ROOT / name, tmp_path / name], check=True)
+    environment = {k: v for k, v in environment.items() if k != "PYTHONPATH"}
+
+    def tool(*words: str) -> subprocess.CompletedProcess:
+        command = [sys.executable, "tools/course.py", *words]
+        return subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
+        )
+
+    assert tool("amend", "1.2").returncode == 0
+    file = tmp_path / "tmp/course/gpt/tokenizer.py"
+    file.write_text(file.read_text().replace("The bytes that the ids stand for", "Some bytes"))
+    stopped = tool("amend", "--continue")
+    assert stopped.returncode == 1
+    assert "does not fit any more in gpt/tokenizer.py" in stopped.stderr
+    marked = file.read_text()
+    resolved = re.sub(r"<{7}.*?={7}\n(.*?)>{7}[^\n]*\n", r"\1", marked, flags=re.S)
+    assert marked != resolved
+    assert "still has conflict marks" in tool("amend", "--continue").stderr
+    file.write_text(resolved)
+    done = tool("amend", "--continue")
+    assert (done.returncode, done.stderr) == (0, "")
+    series = Series(tmp_path / "course")
+    assert "Some bytes" in series.tree(2)["gpt/tokenizer.py"]
+    assert series.tree(len(series.steps)) == core_tree()
+    assert len(series.steps) == len(SERIES.steps)

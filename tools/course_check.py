@@ -1,0 +1,475 @@
+"""What must hold of the course; `tools/course.py check` runs it, and `figures` measures with it.
+
+Learners' checks and demos run in forked copies of this process, where torch is imported already.
+"""
+
+import ast
+import builtins
+import contextlib
+import importlib
+import importlib.util
+import io
+import json
+import keyword
+import os
+import re
+import runpy
+import shutil
+import signal
+import statistics
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from buildgpt.course import prose
+from buildgpt.course.checking import load_checks
+from buildgpt.course.folder import place_data, place_text
+from buildgpt.course.patches import Tree
+from buildgpt.course.runner import due_checks, run_checks
+from buildgpt.course.series import (
+    KINDS,
+    Lesson,
+    Series,
+    Step,
+    core_tree,
+    write_repository,
+    write_tree,
+)
+
+MOST_ADDED, MOST_STEPS, MEDIAN, TYPED, ALL_TYPED = 60, 8, 15, (15, 60), 900
+CPU_SECONDS, SECONDS = 100, 900  # for one forked copy: of its own, and at most
+SMALL_NUMBER = 16  # counts up to this may be written out; all other figures are measured
+
+
+class Findings:
+    """What does not hold, told as it is found."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def need(self, condition: object, sentence: str) -> None:
+        """Tell the sentence unless the condition holds."""
+        if not condition:
+            self.count += 1
+            print(f"  NO: {sentence}", flush=True)
+
+
+# Forked copies.
+
+
+def forked(function: Callable[[], Any]) -> tuple[Any, str]:
+    """What a function returns in a copy of this process, as JSON, and its error's text if any."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        with contextlib.suppress(BaseException):
+            signal.alarm(SECONDS)
+            signal.setitimer(signal.ITIMER_VIRTUAL, CPU_SECONDS)
+            os.close(read)
+            with os.fdopen(write, "w", encoding="utf-8") as pipe:
+                pipe.write(json.dumps(attempt(function)))
+        os._exit(0)
+    os.close(write)
+    with os.fdopen(read, encoding="utf-8") as pipe:
+        said = pipe.read()
+    os.waitpid(child, 0)
+    return json.loads(said) if said else (None, f"no end after {CPU_SECONDS} s")
+
+
+def attempt(function: Callable[[], Any]) -> tuple[Any, str]:
+    """What it returns, and the last line of its error if it raises one."""
+    try:
+        return function(), ""
+    except BaseException:
+        return None, traceback.format_exc().strip().splitlines()[-1]
+
+
+class Workshop:
+    """Folders with the reference's code after so many steps, and the text beside it."""
+
+    def __init__(self, series: Series, place: Path) -> None:
+        self.series, self.place = series, place
+        place_text(place / "data" / "shakespeare.txt")
+
+    def folder(self, name: str, tree: Tree, lesson: Lesson) -> Path:
+        """A folder like a learner's."""
+        path = self.place / name
+        shutil.rmtree(path, ignore_errors=True)
+        write_tree(path, tree)
+        (path / "gpt").mkdir(parents=True, exist_ok=True)
+        (path / "data").symlink_to(self.place / "data", target_is_directory=True)
+        place_data(path / "gpt", self.series, lesson)
+        for earlier in self.series.lessons[: self.series.lessons.index(lesson) + 1]:
+            for file in (earlier.folder / "files").glob("*"):
+                shutil.copyfile(file, path / file.name)
+        return path
+
+    def at(self, steps: int, lesson: Lesson) -> Path:
+        """The same after so many steps of the series."""
+        return self.folder(f"after-{steps}", self.series.tree(steps), lesson)
+
+
+def enter(folder: Path) -> None:
+    """Make a folder this process's own."""
+    os.chdir(folder)
+    sys.path.insert(0, str(folder))
+
+
+def run_demo(folder: Path, demo: Path) -> tuple[str, str]:
+    """What a demo prints, and its error."""
+
+    def run() -> str:
+        enter(folder)
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
+            runpy.run_path(str(demo), run_name="__main__")
+        return out.getvalue()
+
+    found, error = forked(run)
+    return found or "", error
+
+
+def failing(folder: Path, series: Series, checks: list, steps: int) -> dict[str, str]:
+    """The checks that fail in a folder when so many steps are done, with what was seen."""
+
+    def run() -> dict[str, str]:
+        enter(folder)
+        done = [step.id for step in series.steps[:steps]]
+        wanted = [(lesson.name, check) for lesson, check in checks]
+        with contextlib.redirect_stderr(io.StringIO()):
+            found = list(run_checks(folder, wanted, series.entries(), {}, done))
+        return {o.check: f"{o.seen}; expected {o.expected}" for o in found if not o.passed}
+
+    found, error = forked(run)
+    return {"all of them": error} if error else found
+
+
+# What must hold.
+
+
+def check_all(series: Series, words: list[str]) -> int:
+    """Everything, of all lessons or of some; returns how much does not hold."""
+    findings = Findings()
+    lessons = [lesson for lesson in series.lessons if not words or wanted(lesson, words)]
+    check_series(series, findings)
+    with tempfile.TemporaryDirectory() as place:
+        import torch
+
+        torch.set_num_threads(1)
+        shop = Workshop(series, Path(place))
+        for lesson in lessons:
+            print(f"lesson {lesson.number}: {lesson.title}", flush=True)
+            check_size(lesson, findings)
+            check_prose(series, lesson, findings)
+            for step in lesson.steps:
+                check_step(shop, step, findings)
+            check_stubs(shop, lesson, findings)
+            check_exercise(shop, lesson, findings)
+    steps = [step for lesson in series.lessons for step in lesson.steps]
+    median = statistics.median(len(code_lines(step.patch.added())) for step in steps)
+    findings.need(median <= MEDIAN, f"the median step has {median} lines")
+    typed = sum(map(typed_lines, steps))
+    findings.need(typed <= ALL_TYPED, f"{typed} lines are typed in all, more than {ALL_TYPED}")
+    print(f"{len(lessons)} lessons, {typed} typed lines in all; {findings.count} findings")
+    return findings.count
+
+
+def wanted(lesson: Lesson, words: list[str]) -> bool:
+    """Whether a lesson is among those asked for."""
+    return bool({lesson.name, str(lesson.number), f"{lesson.number:02d}"} & {*words})
+
+
+def check_series(series: Series, findings: Findings) -> None:
+    """It ends in the core; git and our own way of applying patches agree; the ids are stable."""
+    last = series.tree(len(series.steps))
+    core = core_tree()
+    off = sorted(path for path in {*last, *core} if last.get(path) != core.get(path))
+    findings.need(
+        not off,
+        f"the series does not end in the core: {', '.join(off)}; renew what no lesson has come to"
+        " with: python tools/course.py check --write",
+    )
+    with tempfile.TemporaryDirectory() as place:
+        heads = {write_repository(Path(place) / name, series) for name in ("one", "other")}
+        findings.need(len(heads) == 1, "two builds of the series have different commit ids")
+        built = {f"gpt/{p.name}": p.read_text("utf-8") for p in Path(place).glob("one/gpt/*.py")}
+        findings.need(built == last, "git am gives another tree than the course's own patching")
+    text = "".join(step.path.read_bytes().decode() for step in series.steps)
+    findings.need("\r" not in text, "a patch holds a carriage return")
+
+
+def code_lines(lines: list[str]) -> list[str]:
+    """Lines that are neither empty nor, as far as one line shows, words."""
+    return [line for line in lines if line.strip() and not line.strip().startswith(('"""', "#"))]
+
+
+def typed_lines(step: Step) -> int:
+    """How many lines of code a learner types."""
+    return len(code_lines(step.patch.added())) if step.kind == "type" else 0
+
+
+def check_size(lesson: Lesson, findings: Findings) -> None:
+    """Steps are small, and each says what it makes true and what to do with it."""
+    where = lesson.name
+    findings.need(0 < len(lesson.steps) <= MOST_STEPS, f"{where} has {len(lesson.steps)} steps")
+    for step in lesson.steps:
+        added = len(step.patch.added())
+        findings.need(added <= MOST_ADDED, f"{step.id} adds {added} lines")
+        findings.need(step.kind in KINDS, f"{step.id} is of no kind: {step.kind}")
+        agrees = step.patch.trailers.get("Lesson") == where
+        findings.need(agrees, f"{step.id} says that it belongs to another lesson")
+    typed = sum(map(typed_lines, lesson.steps))
+    findings.need(TYPED[0] <= typed <= TYPED[1], f"{where}: {typed} lines are typed")
+
+
+def check_step(shop: Workshop, step: Step, findings: Findings) -> None:
+    """It imports, all checks up to it pass, its own fail before it, its demo shows something."""
+    series, lesson = shop.series, step.lesson
+    after, before = shop.at(step.index + 1, lesson), shop.at(step.index, lesson)
+    error = forked(lambda: import_all(after))[1]
+    findings.need(not error, f"{step.id} does not import: {error}")
+    due = due_checks(series, lesson, step.slug)
+    for name, seen in failing(after, series, due, step.index + 1).items():
+        findings.need(False, f"{step.id}: {name} fails: {seen}")
+    own = [(own, check) for own, check in due if own == lesson and check.step == step.slug]
+    findings.need(own or step.kind != "type", f"{step.id} is typed, but nothing checks it")
+    early = failing(before, series, own, step.index + 1)
+    for _, check in own:
+        name = f"{lesson.name}/{check.name}"
+        if name not in early and "all of them" not in early:
+            findings.need(False, f"{name} passes before {step.id}")
+    check_demo(shop, step, findings, after, before)
+    print(f"  {step.label} {step.slug}: {len(due)} checks, {len(own)} of them its own", flush=True)
+
+
+def check_demo(shop: Workshop, step: Step, findings: Findings, after: Path, before: Path) -> None:
+    """What a step's demo prints is not what it would have printed before."""
+    demo = step.lesson.demo(step)
+    if demo is None:
+        findings.need(step.kind == "read", f"{step.id} has nothing to run")
+        return
+    shown, error = run_demo(after, demo)
+    findings.need(not error and shown.strip(), f"{step.id}: its demo fails: {error}")
+    findings.need(run_demo(before, demo)[0] != shown, f"{step.id}: its demo shows no difference")
+
+
+def import_all(folder: Path) -> None:
+    """Import every module of a package."""
+    enter(folder)
+    for path in sorted((folder / "gpt").glob("*.py")):
+        importlib.import_module(f"gpt.{path.stem}" if path.stem != "__init__" else "gpt")
+
+
+# Stubs: what a learner may leave there who has not understood.
+
+
+def check_stubs(shop: Workshop, lesson: Lesson, findings: Findings) -> None:
+    """Each function that the lesson's typed steps wrote, emptied, makes some check fail."""
+    series, end = shop.series, shop.series.after(lesson)
+    tree, due = series.tree(end), due_checks(series, lesson)
+    count = 0
+    for path, name in sorted(typed_functions(series, lesson)):
+        stubbed = stub(tree[path], name)
+        if stubbed is None:
+            continue
+        count += 1
+        folder = shop.folder("stub", tree | {path: stubbed}, lesson)
+        missed = failing(folder, series, due, end)
+        findings.need(missed, f"{lesson.name}: nobody misses {name} in {path}")
+    print(f"  {count} functions emptied, each was missed", flush=True)
+
+
+def typed_functions(series: Series, lesson: Lesson) -> set[tuple[str, str]]:
+    """(path, "Class.method") of each function that a typed step wrote or changed."""
+    found = set()
+    for step in lesson.steps:
+        if step.kind == "type":
+            before, after = series.tree(step.index), series.tree(step.index + 1)
+            for path in step.patch.files:
+                old, new = functions(before.get(path, "")), functions(after[path])
+                found |= {(path, name) for name in new if old.get(name) != new[name]}
+    return found
+
+
+def functions(code: str) -> dict[str, str]:
+    """Each function and method of a file, by its dotted name."""
+    found = {}
+    for node in ast.parse(code).body:
+        inner = node.body if isinstance(node, ast.ClassDef) else [node]
+        for part in inner:
+            if isinstance(part, ast.FunctionDef):
+                prefix = f"{node.name}." if isinstance(node, ast.ClassDef) else ""
+                found[f"{prefix}{part.name}"] = ast.dump(part)
+    return found
+
+
+def stub(code: str, name: str) -> str | None:
+    """The file with one function that only gives its first argument back; None if it is gone."""
+    tree = ast.parse(code)
+    cls, _, function = name.rpartition(".")
+    body = tree.body
+    if cls:
+        body = next((n.body for n in body if isinstance(n, ast.ClassDef) and n.name == cls), [])
+    for node in body:
+        if isinstance(node, ast.FunctionDef) and node.name == function:
+            arguments = [a.arg for a in node.args.args if a.arg != "self"]
+            giving = arguments[0] if arguments and function != "__init__" else "None"
+            node.body = ast.parse(f"return {giving}").body
+            return ast.unparse(ast.fix_missing_locations(tree))
+    return None
+
+
+def check_exercise(shop: Workshop, lesson: Lesson, findings: Findings) -> None:
+    """The exercise's solution passes its test, and nothing at all does not."""
+    folder = lesson.folder / "exercise"
+    if not folder.is_dir():
+        findings.need(False, f"{lesson.name} has no exercise")
+        return
+    place = shop.at(shop.series.after(lesson), lesson)
+
+    def solve(empty: bool) -> None:
+        enter(place)
+        module = ModuleType("solution") if empty else load(folder / "solution.py")
+        load(folder / "test.py").test(module)
+
+    error = forked(lambda: solve(False))[1]
+    findings.need(not error, f"{lesson.name}: the exercise's solution fails: {error}")
+    findings.need(forked(lambda: solve(True))[1], f"{lesson.name}: an unsolved exercise passes")
+
+
+def load(path: Path) -> ModuleType:
+    """A Python file as a module."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+# Words.
+
+
+def check_prose(series: Series, lesson: Lesson, findings: Findings) -> None:
+    """A lesson's words show every line of its steps, type none, and name only what is there."""
+    where = lesson.name
+    for key in ("title", "part", "minutes", "presumes"):
+        findings.need(key in lesson.facts, f"{where}/lesson.toml has no {key}")
+    found = prose.sections(lesson)
+    slugs = [step.slug for step in lesson.steps]
+    findings.need([*found] == ["", *slugs, "end"], f"{where}/lesson.md has the sections {[*found]}")
+    text = (lesson.folder / "lesson.md").read_text(encoding="utf-8")
+    findings.need("```" not in text, f"{where}/lesson.md holds code that was typed")
+    for number in typed_figures(text, lesson.facts.get("constants", [])):
+        findings.need(False, f"{where}/lesson.md holds a typed figure: {number}")
+    recorded = prose.records(series.course)
+    for entry in lesson.facts.get("predict", []):
+        good = entry["step"] in slugs and entry["figure"] in recorded["figures"]
+        findings.need(good, f"{where}/lesson.toml asks to predict what is not there")
+    for step in lesson.steps:
+        with complaints(findings, step.id):
+            check_step_prose(series, step, found.get(step.slug, ""), findings)
+    for name in ("", "end"):
+        with complaints(findings, f"{where}, {name or 'opening'}"):
+            prose.section(series, lesson, name)
+    check_names(series, lesson, found, findings)
+    unknown = {check.step for check in load_checks(lesson.folder / "checks.py")} - {*slugs}
+    findings.need(not unknown, f"{where}/checks.py names steps that are not there: {unknown}")
+
+
+@contextlib.contextmanager
+def complaints(findings: Findings, where: str) -> Iterator[None]:
+    """Words that do not fit the steps are a finding."""
+    try:
+        yield
+    except prose.BadProse as error:
+        findings.need(False, f"{where}: {error}")
+
+
+def typed_figures(text: str, constants: list) -> list[str]:
+    """Numbers in the words that nobody measured: neither small nor listed as constants."""
+    words = text.partition("\n## Sources")[0]
+    words = re.sub(r"\{\{[^}]*\}\}|`[^`]*`|U\+[0-9A-F]+|[A-Z]+-?\d[\d-]*", "", words)
+    found = re.findall(r"(?<![\w.])-?\d[\d,]*(?:\.\d+)?", words)
+    allowed = {str(number) for number in constants}
+    plain = [number.rstrip(",").replace(",", "") for number in found]
+    return [n for n in plain if n not in allowed and not (n.isdigit() and int(n) <= SMALL_NUMBER)]
+
+
+def check_step_prose(series: Series, step: Step, text: str, findings: Findings) -> None:
+    """Every line that a step adds is shown; a typed step has three hints, without its lines."""
+    blocks = prose.section(series, step.lesson, step.slug)
+    shown = {line for block in blocks for _, line in block.lines}
+    for line in step.patch.added():
+        findings.need(not line or line in shown, f"{step.id} does not show: {line}")
+    findings.need(step.kind == "read" or "{{try}}" in text, f"{step.id} has no {{{{try}}}}")
+    if step.kind != "type":
+        return
+    rungs = prose.hints(step.lesson).get(step.slug, [])
+    findings.need(len(rungs) == 3, f"{step.id} has {len(rungs)} hints, not three")
+    for line in code_lines(step.patch.added()):
+        told = len(line.strip()) > 14 and any(line.strip() in rung for rung in rungs)
+        findings.need(not told, f"a hint of {step.id} holds its line: {line.strip()}")
+
+
+def check_names(series: Series, lesson: Lesson, found: dict[str, str], findings: Findings) -> None:
+    """Every name between backticks is one of the code, of Python, or listed as known."""
+    tree = series.tree(series.after(lesson))
+    sources = [*tree.values(), *(p.read_text("utf-8") for p in lesson.folder.glob("demos/*.py"))]
+    sources += [p.read_text("utf-8") for p in lesson.folder.glob("files/*")]
+    sources += [p.read_text("utf-8") for p in lesson.folder.glob("exercise/*.py")]
+    known = {word for source in sources for word in re.findall(r"\w+", source)}
+    known |= {*dir(builtins), *keyword.kwlist, *dir(str), *dir(list), "py", "try", "toml", "gpt"}
+    known |= {path.removesuffix(".py").partition("/")[2] for path in tree} | {"data", "self"}
+    known |= {"python", "m", "buildgpt", "course"} | {*lesson.facts.get("words", [])}
+    for name, text in found.items():
+        for span in re.findall(r"`([^`\n]+)`", prose.DIRECTIVE.sub("", text)):
+            for word in re.findall(r"[A-Za-z_]\w+", span):
+                findings.need(word in known, f"{lesson.name}, {name}: what is `{span}` ({word})?")
+
+
+# Figures and outputs.
+
+
+def measure(series: Series) -> dict[str, Any]:
+    """Every figure and every demo's output, anew."""
+    figures: dict[str, Any] = {}
+    outputs: dict[str, str] = {}
+    with tempfile.TemporaryDirectory() as place:
+        import torch
+
+        torch.set_num_threads(1)
+        shop = Workshop(series, Path(place))
+        for lesson in series.lessons:
+            figures |= lesson_figures(shop, lesson)
+            for step in lesson.steps:
+                demo = lesson.demo(step)
+                if demo:
+                    outputs[step.id], error = run_demo(shop.at(step.index + 1, lesson), demo)
+                    print(f"{step.id}: {error or 'recorded'}", flush=True)
+    return {"figures": figures, "outputs": outputs}
+
+
+def lesson_figures(shop: Workshop, lesson: Lesson) -> dict[str, Any]:
+    """What a lesson's figures.py measures where its code is."""
+    path = lesson.folder / "figures.py"
+    if not path.exists():
+        return {}
+    folder = shop.at(shop.series.after(lesson), lesson)
+
+    def run() -> dict[str, Any]:
+        enter(folder)
+        with contextlib.redirect_stdout(io.StringIO()):
+            found = load(path).FIGURES
+        return {
+            name: {"value": float(value), "shown": shown.format(value), "tolerance": tolerance}
+            for name, (value, shown, tolerance) in found.items()
+        }
+
+    found, error = forked(run)
+    if error:
+        raise SystemExit(f"{path}: {error}")
+    return found
