@@ -145,7 +145,12 @@ def test_the_rest_goes_by_adamw():
     model, other = modern(), modern()
     other.load_state_dict(model.state_dict())
     optimizer = build_optimizer(model, MUON)
-    adamw = torch.optim.AdamW(other.parameters(), betas=(0.9, 0.95), eps=1e-10, weight_decay=0.0)
+    shares = {"embedding": 6.0, "head": 0.5}  # of the rate; of vectors it is the whole
+    groups = [
+        {"params": [p], "share": next((s for kind, s in shares.items() if kind in name), 1.0)}
+        for name, p in other.named_parameters()
+    ]
+    adamw = torch.optim.AdamW(groups, betas=(0.9, 0.95), eps=1e-10, weight_decay=0.0)
     for rate in (0.1, 0.05):
         with_gradients(model)
         for mine, theirs in zip(model.parameters(), other.parameters()):
@@ -153,7 +158,7 @@ def test_the_rest_goes_by_adamw():
         set_rates(optimizer, rate, 0.95)
         optimizer.step()
         for group in adamw.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["share"]
         adamw.step()
     for (name, mine), theirs in zip(model.named_parameters(), other.parameters()):
         is_matrix = name.startswith("blocks.") and mine.dim() == 2
@@ -294,7 +299,7 @@ def test_muon_and_fsdp_do_not_go_together(fit, monkeypatch):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
-def test_two_ranks_train_like_one(fit, tiny, runs, tmp_path, environment):
+def test_two_ranks_train_like_one(fit, tiny, runs, tmp_path):
     """Each orthogonalises its share; both end with the same weights, one rank's but for
     rounding."""
     from test_ranks import Ranks
@@ -303,7 +308,7 @@ def test_two_ranks_train_like_one(fit, tiny, runs, tmp_path, environment):
     alone = fit("alone", *settings)
     words = [str(tiny), "--name", "several", "--runs", str(runs)]
     words += [word for setting in settings for word in ("--set", setting)]
-    ranks = Ranks(2, words, tmp_path / "said", environment)
+    ranks = Ranks(2, words, tmp_path / "said")
     assert ranks.wait() == [0, 0], ranks.said()
     mine, theirs = state(runs / "several"), state(alone)
     assert mine.keys() == theirs.keys()

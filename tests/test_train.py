@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from buildgpt import api
 from buildgpt.gpt import begun, checkpoint, data, ending, optim, runlog, runtime, train
-from buildgpt.gpt.config import TrainConfig, UsageError, UserError, load_recipe
+from buildgpt.gpt.config import DataConfig, TrainConfig, UsageError, UserError, load_recipe
 from buildgpt.gpt.tokenizer import ByteTokenizer
 
 FILES = ("model.safetensors", "optimizer.safetensors")
@@ -56,7 +56,7 @@ def close(one: Path, other: Path, tolerance: float) -> bool:
 
 def first_loss_of(model: torch.nn.Module, folder: Path, context: int, sequences: int, seed: int):
     """The loss on the sequences of the first step, written out."""
-    stream = data.Corpus(SimpleNamespace(path=str(folder), tokenizer="", val_tokens=0)).train
+    stream = data.Corpus(DataConfig(path=str(folder))).train
     x, y = data.Batches(stream, context, seed)(0, sequences)
     with torch.no_grad():
         logits = model(x)
@@ -175,7 +175,7 @@ def test_another_seed_reads_in_another_order(fit, read):
 def test_the_cut_into_shards_changes_no_bit(fit, corpus, tmp_path):
     recut = tmp_path / "recut"
     recut.mkdir()
-    whole = data.Corpus(SimpleNamespace(path=str(corpus), tokenizer="", val_tokens=0))
+    whole = data.Corpus(DataConfig(path=str(corpus)))
     splits = {}
     for split in data.SPLITS:
         writer = data.ShardWriter(recut, split, shard_tokens=97)
