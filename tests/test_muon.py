@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
+from test_optim import assert_they_go_on_alike
 from torch import nn
 
 from buildgpt.gpt import checkpoint
@@ -201,15 +202,7 @@ def test_a_restored_optimizer_goes_on_in_the_same_bits(normuon):
     assert ("blocks.0.mlp.up.weight/second_moment" in saved) == normuon
     assert saved["head.weight/step"] == 3
     load_optimizer_tensors(copy, copied, saved)
-    for _ in range(2):
-        for mine, theirs in zip(model.parameters(), copy.parameters()):
-            mine.grad = torch.randn_like(mine)
-            theirs.grad = mine.grad.clone()
-        optimizer.step()
-        copied.step()
-    again = optimizer_tensors(copy, copied)
-    assert all(torch.equal(t, again[n]) for n, t in optimizer_tensors(model, optimizer).items())
-    assert all(torch.equal(p, q) for p, q in zip(model.parameters(), copy.parameters()))
+    assert_they_go_on_alike(model, optimizer, copy, copied)
 
 
 def test_another_optimizers_state_is_refused():
