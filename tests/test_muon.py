@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from ranks import Ranks
 from safetensors.torch import load_file
 from test_optim import assert_they_go_on_alike
 from torch import nn
@@ -295,8 +296,6 @@ def test_muon_and_fsdp_do_not_go_together(fit, monkeypatch):
 def test_two_ranks_train_like_one(fit, tiny, runs, tmp_path):
     """Each orthogonalises its share; both end with the same weights, one rank's but for
     rounding."""
-    from test_ranks import Ranks
-
     settings = [*MODERN, "train.steps=6", "train.tokens_per_step=128"]
     alone = fit("alone", *settings)
     words = [str(tiny), "--name", "several", "--runs", str(runs)]

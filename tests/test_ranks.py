@@ -16,9 +16,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from ranks import Ranks, has_reported
 from safetensors.torch import load_file
-from torch.distributed import TCPStore
-from torch.distributed.fsdp import fully_shard  # noqa: F401  (once, for all that are forked)
 
 from buildgpt.gpt import checkpoint, config, runlog, train
 from buildgpt.gpt.config import TrainConfig, UsageError, load_recipe, tokens_before
@@ -36,71 +35,6 @@ def free_port() -> str:
         return str(listener.getsockname()[1])
 
 
-class Rank:
-    """A process that trains, forked from this one, which has imported torch already; what it says
-    on stderr goes into a file."""
-
-    def __init__(self, words: list[str], env: dict[str, str], errors: Path) -> None:
-        self.status: int | None = None
-        self.pid = os.fork()
-        if self.pid == 0:
-            try:
-                os.environ |= env
-                for number, path in ((1, Path(os.devnull)), (2, errors)):
-                    os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
-                sys.stdout, sys.stderr = (os.fdopen(number, "w") for number in (1, 2))
-                os._exit(train.main(words))
-            finally:
-                os._exit(70)
-
-    def wait(self, timeout: float = 300) -> int:
-        """The exit status, negative for a signal."""
-        ends = time.monotonic() + timeout
-        while self.status is None:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            if pid:
-                self.status = os.waitstatus_to_exitcode(status)
-            elif time.monotonic() > ends:
-                raise TimeoutError(f"process {self.pid} did not end")
-            else:
-                time.sleep(0.02)
-        return self.status
-
-    def send_signal(self, number: int) -> None:
-        os.kill(self.pid, number)
-
-    def kill(self) -> None:
-        if self.status is None:
-            self.send_signal(signal.SIGKILL)
-            self.wait()
-
-
-class Ranks:
-    """So many training processes; each one's stderr in a file.
-
-    As with torchrun, the store that they share lies in another process, here.
-    """
-
-    def __init__(self, count: int, words: list[str], folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(self.store.port)}
-        address["TORCHELASTIC_USE_AGENT_STORE"] = "True"
-        self.errors = [folder / f"errors-{rank}" for rank in range(count)]
-        self.processes = []
-        for rank, errors in enumerate(self.errors):
-            place = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count)}
-            self.processes.append(Rank(words, address | place, errors))
-
-    def wait(self) -> list[int]:
-        return [process.wait() for process in self.processes]
-
-    def said(self) -> list[str]:
-        """What all of them said on stderr, without torch's warnings."""
-        lines = [line for path in self.errors for line in path.read_text().splitlines()]
-        return [line for line in lines if line.startswith("error: ")]
-
-
 @pytest.fixture
 def start(tiny, runs, tmp_path):
     """start(4, "name", "train.steps=9", resume=True) starts four ranks on the tiny recipe."""
@@ -114,8 +48,8 @@ def start(tiny, runs, tmp_path):
         return started[-1]
 
     yield start
-    for process in [process for ranks in started for process in ranks.processes]:
-        process.kill()
+    for ranks in started:
+        ranks.kill()
 
 
 @pytest.fixture
@@ -155,18 +89,6 @@ def assert_same_bits(run: Path, other: Path) -> None:
 
 def val_losses(run: Path) -> list[float]:
     return [line["loss"] for line in runlog.read_metrics(run) if line["kind"] == "val"]
-
-
-def wait_for_step(run: Path, step: int) -> None:
-    """Return once the run has reported this step in its newest attempt."""
-    ends = time.monotonic() + 300
-    while time.monotonic() < ends:
-        lines = runlog.read_metrics(run)
-        newest = max((line["attempt"] for line in lines), default=0)
-        if any(x["attempt"] == newest and x["step"] >= step for x in lines):
-            return
-        time.sleep(0.01)
-    raise TimeoutError(f"{run} did not come to step {step}")
 
 
 # The same training.
@@ -277,8 +199,8 @@ def test_four_ranks_killed_again_and_again_end_in_the_same_bits(start, finish, r
     whole, draw = finish(4, "whole", *LONG), random.Random(3)
     for round_, victim in enumerate((2, 0, 3)):
         ranks = start(4, "run", *LONG, resume=True)
-        wait_for_step(runs / "run", 4 + 10 * round_ + draw.randrange(6))
-        ranks.processes[victim].send_signal(signal.SIGKILL)
+        ranks.wait_for_step(runs / "run", 4 + 10 * round_ + draw.randrange(6))
+        ranks.signal(victim, signal.SIGKILL)
         statuses = ranks.wait()
         assert statuses[victim] == -signal.SIGKILL
         assert [s for i, s in enumerate(statuses) if i != victim] == [1, 1, 1]
@@ -288,8 +210,8 @@ def test_four_ranks_killed_again_and_again_end_in_the_same_bits(start, finish, r
         reached = max(line["step"] for line in runlog.read_metrics(runs / "run"))
         assert reached - (checkpoint.step_of(found[-1]) if found else 0) <= 5
     ranks = start(4, "run", *LONG, resume=True)
-    wait_for_step(runs / "run", 30)
-    ranks.processes[1].send_signal(signal.SIGTERM)  # one rank is told, all stop at a step's end
+    ranks.wait_for_step(runs / "run", 30)
+    ranks.signal(1, signal.SIGTERM)  # one rank is told, all stop at a step's end
     assert ranks.wait() == [1] * 4
     assert ranks.said() == []
     assert train.read_state(runs / "run") == "PREEMPTED"
@@ -303,9 +225,9 @@ def test_parts_of_a_model_are_put_together_in_the_same_bits(start, finish, runs)
     settings = [*LONG, "runtime.parallel=fsdp", "train.steps=14"]
     whole = finish(2, "whole", *settings)
     ranks = start(2, "run", *settings)
-    wait_for_step(runs / "run", 6)
-    for process in ranks.processes:
-        process.send_signal(signal.SIGTERM)
+    ranks.wait_for_step(runs / "run", 6)
+    for rank in range(2):
+        ranks.signal(rank, signal.SIGTERM)
     assert ranks.wait() == [1, 1]
     assert train.read_state(runs / "run") == "PREEMPTED"
     assert_same_bits(finish(2, "run", *settings, resume=True), whole)
@@ -313,9 +235,9 @@ def test_parts_of_a_model_are_put_together_in_the_same_bits(start, finish, runs)
 
 def test_a_rank_that_hangs_ends_the_job_and_is_named(start, runs):
     ranks = start(3, "run", *LONG, "train.tokens_per_step=96", "runtime.timeout_seconds=5")
-    wait_for_step(runs / "run", 7)
-    ranks.processes[1].send_signal(signal.SIGSTOP)
-    assert [ranks.processes[rank].wait() for rank in (0, 2)] == [1, 1]
+    ranks.wait_for_step(runs / "run", 7)
+    ranks.signal(1, signal.SIGSTOP)
+    assert ranks.wait_for(0, 2) == [1, 1]
     [said] = ranks.said()
     assert re.match(
         r"error: rank 1 fell silent after step \d+; --resume goes on from .*step_", said
@@ -380,7 +302,9 @@ def test_a_run_whose_ranks_were_all_killed_has_failed(cli, environment, tiny, tm
         command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     )
     run = tmp_path / "runs" / "two"
-    wait_for_step(run, 3)
+    while not has_reported(run, 3):
+        assert process.poll() is None
+        time.sleep(0.01)
     second = cli("train", tiny, "--name", "two", "--resume")
     assert (second.returncode, train.read_state(run)) == (1, "RUNNING")
     assert second.stderr == "error: runs/two is being trained by another process\n"

@@ -6,7 +6,6 @@ import math
 import os
 import shutil
 import signal
-import socket
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -677,36 +676,6 @@ def test_data_of_another_tokenizer_is_refused_on_resume(fit, words, tmp_path):
     with pytest.raises(UserError):
         fit("run", f"data.path={tmp_path / 'other'}", "train.steps=4", resume=True)
     assert newest(run).name == "step_000002"
-
-
-# Several processes.
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
-def test_two_ranks_train_like_one(fit, tiny, runs):
-    one = fit("one", "train.micro_batch=1")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    ranks = []
-    for rank in range(2):
-        ranks.append(os.fork())
-        if ranks[-1] == 0:
-            status = 99
-            try:
-                os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": str(rank)}
-                os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-                signal.alarm(100)  # if ranks wait for each other forever, fail
-                settings = ["--set", "train.micro_batch=1"]
-                status = train.main([str(tiny), "--name", "two", "--runs", str(runs), *settings])
-            finally:
-                os._exit(status)
-    assert [os.waitstatus_to_exitcode(os.waitpid(rank, 0)[1]) for rank in ranks] == [0, 0]
-    two = runs / "two"
-    assert lines(two, "event")[0]["ranks"] == 2
-    assert np.allclose(losses(one), losses(two), atol=1e-5)
-    assert close(one, two, 1e-4)
-    assert abs(lines(one, "val")[-1]["loss"] - lines(two, "val")[-1]["loss"]) < 1e-5
 
 
 def test_another_corpus_of_the_same_tokenizer_is_refused_on_resume(fit, words, tmp_path):
