@@ -410,6 +410,18 @@ def test_what_is_cut_off_does_not_stay(mirrored, tmp_path):
         assert steps(folder) == before == [6, 8]
 
 
+def test_a_mistake_in_the_background_does_not_stay_there(trained, tmp_path, monkeypatch):
+    mirror = mirror_module.Mirror(trained, tmp_path / "bucket", 2)
+
+    def mistaken(run, target, write):
+        raise KeyError("a slip of ours")
+
+    monkeypatch.setattr(mirror_module, "copy_run_files", mistaken)
+    mirror.start(checkpoint.find_checkpoints(trained)[-1])
+    with pytest.raises(KeyError, match="a slip of ours"):
+        mirror.wait()
+
+
 def test_a_mirror_that_was_full_takes_the_next_checkpoint(trained, tmp_path, monkeypatch):
     told, copyfile = [], shutil.copyfile
     mirror = mirror_module.Mirror(trained, tmp_path / "bucket", 2, told.append)

@@ -19,6 +19,7 @@ import torch
 from ranks import Ranks, has_reported
 from safetensors.torch import load_file
 
+from buildgpt import api
 from buildgpt.gpt import checkpoint, config, runlog, train
 from buildgpt.gpt.config import TrainConfig, UsageError, load_recipe, tokens_before
 
@@ -168,6 +169,25 @@ def test_a_run_may_go_on_with_another_number_of_ranks(finish, fit, runs):
     run_rates = {x["step"]: x["lr"] for x in runlog.read_metrics(run) if x["kind"] == "train"}
     assert len(whole_rates) == len(run_rates) == 9
     assert checkpoint.step_of(checkpoint.choose_checkpoint(run)) == 9
+
+
+def test_sequences_that_begin_with_documents_are_the_same_on_ranks_and_after_a_resume(
+    finish, fit, words, tmp_path
+):
+    for number, start in enumerate(range(0, len(words), 300)):
+        (tmp_path / f"{number:03}.txt").write_text(words[start : start + 300])
+    made = api.prepare([tmp_path], tmp_path / "documents")
+    assert made["documents"] > 10
+    aligned = [*PLAIN, f"data.path={tmp_path / 'documents'}", "data.align=documents"]
+    aligned += ["train.final_lr=1"]  # the same rate, however many steps are asked for
+    whole = fit("whole", *aligned)
+    several = finish(2, "several", *aligned)
+    assert_near(several, whole)
+    fit("run", *aligned, "train.steps=5")
+    assert_same_bits(fit("run", "train.steps=8", resume=True), whole)
+    unaligned = fit("unaligned", *[word for word in aligned if "align=" not in word])
+    with pytest.raises(AssertionError):
+        assert_near(unaligned, whole)
 
 
 def test_numbers_of_ranks_that_do_not_divide_a_step_are_refused(tiny):

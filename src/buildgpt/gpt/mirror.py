@@ -6,7 +6,7 @@ which a checkpoint does not exist, last.
 
 import shutil
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ class Mirror:
     ) -> None:
         self.run, self.mirror, self.keep, self.tell = run, mirror, keep, tell
         self.copying = ThreadPoolExecutor(max_workers=1)
+        self.copies: list[Future[None]] = []
         self.newest: Path | None = None
 
     def check(self) -> None:
@@ -58,7 +59,7 @@ class Mirror:
     def start(self, checkpoint: Path) -> None:
         """Have a checkpoint and the run's other files copied, after the one that is in hand."""
         self.newest = checkpoint
-        self.copying.submit(self.copy_newest, checkpoint)
+        self.copies.append(self.copying.submit(self.copy_newest, checkpoint))
 
     def copy_newest(self, checkpoint: Path) -> None:
         """Copy, unless a newer one has been started meanwhile."""
@@ -82,6 +83,8 @@ class Mirror:
     def wait(self) -> None:
         """Return when all that was started is copied; nothing more can be started."""
         self.copying.shutdown()
+        for copy in self.copies:
+            copy.result()  # raises what is no trouble with files, but a mistake of ours
 
     def close(self, step: int) -> None:
         """Wait, and copy the run's last words with its last checkpoint."""

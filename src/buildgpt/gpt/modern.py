@@ -1,7 +1,7 @@
 """The same interface as model.py, today's architecture: each change of it is a switch.
 
-With every switch off this is GPT-2, name for name and number for number. The changes come from
-the public record runs of modded-nanogpt (Jordan et al. 2024), where each has its paper.
+With every switch off this is GPT-2, name for name and, in fp32, number for number. The changes
+come from the public record runs of modded-nanogpt (Jordan et al. 2024), where each has its paper.
 
 Shapes: B batch, T time, S tokens seen so far, C channels (width), H heads, D head width,
 V vocabulary.
@@ -175,9 +175,14 @@ def is_far(index: int, layers: int) -> bool:
     return index % 4 == 3 or index == layers - 1
 
 
+def value_tables(layers: int) -> int:
+    """How many embeddings of values so many layers have."""
+    return min(VALUE_LAYERS, layers // 2)
+
+
 def value_table(index: int, layers: int) -> int | None:
     """Which embedding of values a layer reads, if any: the lowest layers' return at the top."""
-    count = min(VALUE_LAYERS, layers // 2)
+    count = value_tables(layers)
     if index < count:
         return index
     return index - (layers - count) if index >= layers - count else None
@@ -204,7 +209,7 @@ class Modern(GPT):
         self.position_embedding = None if switches.rotary else nn.Embedding(config.context, width)
         rows = bigram_rows(config.vocab_size)
         self.bigram_embedding = nn.Embedding(rows, width) if switches.bigrams else None
-        tables = min(VALUE_LAYERS, layers // 2) if switches.value_embeddings else 0
+        tables = value_tables(layers) if switches.value_embeddings else 0
         self.value_embeddings = nn.ModuleList(nn.Embedding(widened, width) for _ in range(tables))
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config, switches, i) for i in range(layers))
