@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from buildgpt.gpt import data
@@ -318,6 +318,30 @@ def test_every_epoch_and_every_seed_is_shuffled_anew(tmp_path):
     ]
     assert len(set(orders)) == 8
     assert all(order != tuple(range(100)) for order in orders)
+
+
+@settings(max_examples=60)
+@given(st.integers(2, 60), st.integers(1, 9), st.integers(0, 3))
+def test_a_shifted_epoch_reads_as_much_from_another_token(scratch, tokens, context, seed):
+    """No token twice in an epoch; in the first one as without; the targets follow."""
+    assume(tokens > context)
+    stream = stream_of(scratch(), [list(range(tokens))])
+    plain, shifted = Batches(stream, context, seed), Batches(stream, context, seed, shifts=True)
+    assert plain.sequences - 1 <= shifted.sequences <= plain.sequences
+    for epoch in range(6):
+        x, y = shifted(epoch * shifted.sequences, shifted.sequences)
+        assert torch.equal(y, x + 1) and int(y.max()) < tokens
+        read = sorted(x.flatten().tolist())
+        assert read == list(range(read[0], read[0] + len(read)))
+        assert read[0] == 0 if epoch == 0 else read[0] < context
+
+
+def test_epochs_are_shifted_by_all_that_is_possible(tmp_path):
+    stream = stream_of(tmp_path, [list(range(48))])
+    shifted = Batches(stream, 8, 5, shifts=True)
+    first = [int(shifted(5 * e, 5)[0].min()) for e in range(200)]
+    assert first[0] == 0 and set(first) == set(range(8))
+    assert (shifted.sequences, shifted.dropped) == (5, 7)
 
 
 def test_the_order_does_not_depend_on_what_was_read_before(tmp_path):

@@ -93,6 +93,23 @@ def test_aligned_sequences_begin_with_documents(read, fit, tmp_path):
         fit("aligned", "data.align=none", resume=True)
 
 
+def test_epochs_that_are_shifted_are_so_after_a_resume_too(read, fit, words, tmp_path):
+    """At 32 sequences in a run and some 9 in this text; the rate is the same for any steps."""
+    (tmp_path / "short.txt").write_text(words[:180])
+    api.prepare([tmp_path / "short.txt"], tmp_path / "short")
+    wishes = [f"data.path={tmp_path / 'short'}", "data.val_tokens=0", "train.final_lr=1"]
+    wishes += ["sample.prompt="]
+    fit("plain", *wishes)
+    assert len({tuple(row.tolist()) for row in read}) < 16
+    read.clear()
+    whole = fit("whole", *wishes, "data.align=shifted")
+    assert len({tuple(row.tolist()) for row in read}) > 24
+    fit("run", *wishes, "data.align=shifted", "train.steps=5")
+    resumed = fit("run", "train.steps=8", resume=True)
+    names = ("model.safetensors", "optimizer.safetensors")
+    assert all((newest(resumed) / n).read_bytes() == (newest(whole) / n).read_bytes() for n in names)
+
+
 @pytest.fixture
 def trainer(tiny, runs):
     """A trainer of the tiny recipe before its first step, with settings."""

@@ -105,7 +105,8 @@ class DataConfig(Section):
     path: str = ""
     tokenizer: str = ""
     val_tokens: int = 0  # 0: the whole validation split
-    align: Literal["none", "documents"] = "none"  # documents: every sequence begins with one
+    # documents: every sequence begins with one; shifted: each epoch is cut at other places.
+    align: Literal["none", "documents", "shifted"] = "none"
     hellaswag: str = "data/hellaswag/hellaswag_val.jsonl"  # read where train.hellaswag_every asks
 
 

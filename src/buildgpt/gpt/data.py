@@ -216,10 +216,19 @@ class Batches:
     What a position of the order holds depends on the stream, T and the seed alone. So every
     rank and every restart finds its sequences by arithmetic, and each is read once an epoch.
     The tokens after the last whole sequence are never read, nor those between sequences that all
-    begin with a document, which is with the id `opening`; `dropped` counts them.
+    begin with a document, which is with the id `opening`; `dropped` counts them. If it `shifts`,
+    the sequences of each epoch after the first begin some tokens later, fewer than T: a small
+    text that is read often is cut at other places each time, and less of it is learnt by heart.
     """
 
-    def __init__(self, stream: Stream, context: int, seed: int, opening: int | None = None) -> None:
+    def __init__(
+        self,
+        stream: Stream,
+        context: int,
+        seed: int,
+        opening: int | None = None,
+        shifts: bool = False,
+    ) -> None:
         self.stream, self.context, self.seed = stream, context, seed
         self.starts: Sequence[int] | np.ndarray = range(0, len(stream) - context, context)
         self.orders: dict[int, np.ndarray] = {}
@@ -230,7 +239,11 @@ class Batches:
             )
         if opening is not None:
             self.starts = starts_of_documents(stream, opening, context)
+        if shifts:  # as many as fit wherever they begin
+            self.starts = self.starts[: max(1, len(stream) // context - 1)]
         self.sequences = len(self.starts)
+        room = len(stream) - self.sequences * context
+        self.shifts = min(context, room) if shifts else 1
         self.dropped = len(stream) - 1 - self.sequences * context
 
     def order(self, epoch: int) -> np.ndarray:
@@ -245,9 +258,15 @@ class Batches:
         epoch, index = divmod(position, self.sequences)
         return int(self.order(epoch)[index])
 
+    def start(self, position: int) -> int:
+        """Which token of the stream is the first one at a position of the endless order."""
+        epoch = position // self.sequences
+        chosen = np.random.RandomState([self.seed, epoch, 1]).randint(self.shifts) if epoch else 0
+        return int(self.starts[self.sequence(position)] + chosen)
+
     def __call__(self, first: int, count: int) -> tuple[Tensor, Tensor]:
         """Positions [first, first + count): inputs and targets, both (count, T) int64."""
-        starts = [int(self.starts[self.sequence(p)]) for p in range(first, first + count)]
+        starts = [self.start(p) for p in range(first, first + count)]
         tokens = np.stack([self.stream.read(s, s + self.context + 1) for s in starts])
         both = torch.from_numpy(tokens.astype(np.int64))
         return both[:, :-1], both[:, 1:]  # the target of each token is the token after it
