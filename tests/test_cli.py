@@ -38,10 +38,10 @@ def trains_here(monkeypatch):
 
 @pytest.fixture
 def bundled(monkeypatch, tmp_path, tiny):
-    """The bundled recipe `shakespeare`, made tiny, and its data."""
+    """The bundled recipes for Shakespeare, made tiny, and their data."""
     (tmp_path / "recipes").mkdir()
-    text = tiny.read_text()
-    (tmp_path / "recipes" / "shakespeare.toml").write_text(text)
+    for name in ("shakespeare", "modern-shakespeare"):
+        (tmp_path / "recipes" / f"{name}.toml").write_text(tiny.read_text())
     monkeypatch.setattr(api, "RECIPES", tmp_path / "recipes")
 
 
@@ -499,7 +499,7 @@ def test_demo_that_was_stopped_says_how_to_go_on(say, bundled, trains_here, monk
     outcome = say("demo", "--runs", "elsewhere")
     assert outcome.status == 1
     suggested = outcome.out.splitlines()[-1].partition("go on with: ")[2]
-    assert suggested.endswith(" train shakespeare --name demo --runs elsewhere --resume")
+    assert suggested.endswith(" train modern-shakespeare --name demo --runs elsewhere --resume")
     assert say(*suggested.split()[1:]).status == 0
     assert Path("elsewhere/demo/state").read_text() == "DONE\n"
 

@@ -28,6 +28,11 @@ app = typer.Typer(
 
 app.add_typer(course, name="course")
 
+DEMO = "modern-shakespeare"
+# Compiled it would learn faster, but the first thing that somebody sees of this project should
+# not be half a minute of waiting; nor does every machine have a compiler.
+DEMO_SETTINGS = ["runtime.compile=off", "sample.at=[0,40,120,300]"]
+
 Runs = Annotated[Path, typer.Option("--runs", help="The folder of all runs.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
 Step = Annotated[int | None, typer.Option(help="A checkpoint's step; the newest otherwise.")]
@@ -59,9 +64,10 @@ def demo(
     """Train a small GPT on the bundled Shakespeare and let it talk: a minute or two."""
     core = load_core()
     name = free_name(runs, "demo")
-    wishes = [*([f"train.max_seconds={seconds}"] if seconds else []), *(settings or [])]
+    wishes = [*DEMO_SETTINGS, *([f"train.max_seconds={seconds}"] if seconds else [])]
+    wishes += settings or []
     print("buildgpt demo: a GPT learns to write like Shakespeare, from nothing.")
-    status = run_training(core, "shakespeare", name, runs, wishes, resume=False, as_json=False)
+    status = run_training(core, DEMO, name, runs, wishes, resume=False, as_json=False)
     close_demo(runs, name)
     raise typer.Exit(status)
 
@@ -76,7 +82,7 @@ def close_demo(runs: Path, name: str) -> None:
     if state == "PREEMPTED":
         print(
             f"\nstopped and saved; go on with:"
-            f" {program} train shakespeare --name {name}{where} --resume"
+            f" {program} train {DEMO} --name {name}{where} --resume"
         )
     elif state == "DONE":
         progress = watch.Progress(folder / "metrics.jsonl")
