@@ -106,8 +106,8 @@ def test_epochs_that_are_shifted_are_so_after_a_resume_too(read, fit, words, tmp
     assert len({tuple(row.tolist()) for row in read}) > 24
     fit("run", *wishes, "data.align=shifted", "train.steps=5")
     resumed = fit("run", "train.steps=8", resume=True)
-    names = ("model.safetensors", "optimizer.safetensors")
-    assert all((newest(resumed) / n).read_bytes() == (newest(whole) / n).read_bytes() for n in names)
+    for name in ("model.safetensors", "optimizer.safetensors"):
+        assert (newest(resumed) / name).read_bytes() == (newest(whole) / name).read_bytes()
 
 
 @pytest.fixture
