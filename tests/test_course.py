@@ -487,3 +487,19 @@ def test_amend_takes_an_edit_and_replays_what_follows(tmp_path, environment):
     assert "Some bytes" in series.tree(2)["gpt/tokenizer.py"]
     assert series.tree(len(series.steps)) == core_tree()
     assert len(series.steps) == len(SERIES.steps)
+
+
+# The glossary.
+
+
+def test_the_glossary_explains_what_lessons_define_and_nothing_else():
+    defined = [term for lesson in SERIES.lessons for term in prose.terms(lesson)]
+    assert set(prose.glossary(SERIES.course)) == set(defined)
+    assert len(defined) == len(set(defined))  # each once
+
+
+def test_a_term_is_looked_up():
+    assert [*prose.look_up(SERIES.course, "TEMPERATURE")] == ["temperature"]
+    assert len(prose.look_up(SERIES.course, "")) > 30
+    with pytest.raises(UserError, match=r"'temprature'; the nearest it has: temperature"):
+        prose.look_up(SERIES.course, "temprature")

@@ -354,8 +354,12 @@ def load(path: Path) -> ModuleType:
 
 
 def check_prose(series: Series, lesson: Lesson, findings: Findings) -> None:
-    """A lesson's words show every line of its steps, type none, and name only what is there."""
+    """A lesson's words show every line of its steps, type none, and name only what is there; the
+    glossary explains what they define."""
     where = lesson.name
+    for term in prose.terms(lesson):
+        explained = term in prose.glossary(series.course)
+        findings.need(explained, f"{where}/lesson.md defines {term}: course/glossary.md does not")
     for key in ("title", "part", "minutes", "presumes"):
         findings.need(key in lesson.facts, f"{where}/lesson.toml has no {key}")
     found = prose.sections(lesson)

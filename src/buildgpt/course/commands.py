@@ -103,6 +103,18 @@ def show() -> None:
 
 
 @app.command()
+def term(
+    word: Annotated[str, typer.Argument(metavar="[WORD]", help="A term; all otherwise.")] = "",
+) -> None:
+    """Say what a term means, and which lesson defines it."""
+    from . import prose
+    from .series import Series
+
+    series = Series()
+    screen().terms(series, prose.look_up(series.course, word))
+
+
+@app.command()
 def check(
     watch: Annotated[bool, typer.Option("--watch", help="Check whenever a file changes.")] = False,
     as_json: Json = False,

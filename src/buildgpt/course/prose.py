@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from buildgpt.gpt.config import UsageError
+
 from .patches import Tree
 from .series import Lesson, Series, Step
 
@@ -179,3 +181,34 @@ def hints(lesson: Lesson) -> dict[str, list[str]]:
         name.strip(): [rung.strip() for rung in re.split(r"^\d\. ", body, flags=re.M)[1:]]
         for name, body in zip(parts[1::2], parts[2::2])
     }
+
+
+def glossary(course: Path) -> dict[str, str]:
+    """The words that explain each term, in course/glossary.md."""
+    path = course / "glossary.md"
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    parts = re.split(r"^## (.+)\n", text, flags=re.M)
+    return {term.strip(): " ".join(body.split()) for term, body in zip(parts[1::2], parts[2::2])}
+
+
+def look_up(course: Path, word: str) -> dict[str, str]:
+    """The terms that are meant by a word, all if there is none; UsageError if it is no term."""
+    known = glossary(course)
+    names = {term.lower(): term for term in known}
+    if not word or word.lower() in names:
+        return {names[word.lower()]: known[names[word.lower()]]} if word else known
+    near = difflib.get_close_matches(word.lower(), names, n=3, cutoff=0.0)
+    nearest = ", ".join(names[name] for name in near)
+    raise UsageError(f"the glossary does not explain {word!r}; the nearest it has: {nearest}")
+
+
+def terms(lesson: Lesson) -> list[str]:
+    """The terms that a lesson defines: what stands in bold."""
+    path = lesson.folder / "lesson.md"
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    return [" ".join(term.split()) for term in re.findall(r"\*\*([^*`]+)\*\*", text)]
+
+
+def defined_in(series: Series, term: str) -> Lesson | None:
+    """The first lesson that defines a term."""
+    return next((lesson for lesson in series.lessons if term in terms(lesson)), None)

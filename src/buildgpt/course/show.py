@@ -2,6 +2,7 @@
 
 from rich.console import Console
 from rich.markdown import Markdown
+from rich.padding import Padding
 from rich.rule import Rule
 from rich.syntax import Syntax
 from rich.text import Text
@@ -9,7 +10,7 @@ from rich.text import Text
 from . import prose
 from .folder import END, Folder
 from .runner import Outcome
-from .series import Lesson, Step
+from .series import Lesson, Series, Step
 from .verbs import Handed, Swapped, python_name
 
 WIDEST = 104
@@ -152,6 +153,14 @@ class Screen:
         if block.output and guessed:
             self.say("and you see something like", "dim italic")
             self.indented(Text(block.output.rstrip()))
+
+    def terms(self, series: Series, found: dict[str, str]) -> None:
+        """Terms of the glossary, and where each is defined."""
+        for term, words in found.items():
+            lesson = prose.defined_in(series, term)
+            where = f"  lesson {lesson.number}" if lesson else ""
+            self.console.print(Text.assemble((term, "bold"), (where, "dim")))
+            self.console.print(Padding(Markdown(words), (0, 0, 0, 2)))
 
     # Checks.
 

@@ -1,0 +1,258 @@
+"""Build the site from the course, the docs and the help texts: python tools/site.py [FOLDER]
+
+Pages are laid out as Markdown in tmp/site, then Sphinx makes the static site, in site/ unless told
+otherwise. What it shows of the course comes from the same sources as in a terminal.
+"""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from pygments import highlight
+from pygments.formatters import HtmlFormatter
+from pygments.lexers import PythonLexer
+
+from buildgpt.course import prose
+from buildgpt.course.series import UNCARVED, Lesson, Series, Step
+
+ROOT = Path(__file__).parent.parent
+PAGES = ROOT / "docs" / "site"  # written by hand
+SOURCE = ROOT / "tmp" / "site"  # laid out for Sphinx
+DOCS = ("reproduce.md", "carving.md", "log.md")
+OPENING = (
+    "The course is the code: its commits, applied in order, are `src/buildgpt/gpt`, byte for byte."
+    " Start with `buildgpt course start my-gpt`; each lesson can be read here as well."
+)
+KINDS = {"type": "type it", "take": "take it", "read": "read it"}
+
+
+def main() -> int:
+    """Lay the pages out and build them; returns Sphinx's exit status."""
+    target = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "site"
+    lay_out(Series())
+    shutil.rmtree(target, ignore_errors=True)
+    words = ["-b", "html", "-W", "--keep-going", "-q", "-d", str(ROOT / "tmp" / "site-cache")]
+    command = [sys.executable, "-m", "sphinx", *words, str(SOURCE), str(target)]
+    status = subprocess.run(command).returncode
+    if status == 0:
+        print(f"the site is in {target}: open {target / 'index.html'}")
+    return status
+
+
+def lay_out(series: Series) -> None:
+    """Write every page's source anew."""
+    shutil.rmtree(SOURCE, ignore_errors=True)
+    shutil.copytree(PAGES, SOURCE)
+    for name in DOCS:
+        write(name, on_site((ROOT / "docs" / name).read_text(encoding="utf-8")))
+    write("glossary.md", glossary(series))
+    write("commands.md", commands())
+    write("course/index.md", overview(series))
+    for lesson in series.lessons:
+        write(f"course/{lesson.name}.md", lesson_page(series, lesson))
+    data = json.dumps(history(series), separators=(",", ":"), ensure_ascii=False)
+    write("_static/series.js", f"window.SERIES = {data};\n")
+
+
+def write(name: str, text: str) -> None:
+    """One file of the source."""
+    path = SOURCE / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def on_site(text: str) -> str:
+    """Links into the repository become plain words; those to pages of the site stay."""
+    here = {"(" + name + ")" for name in DOCS}
+
+    def link(match: re.Match) -> str:
+        stays = match[2] in here or match[2].startswith(("(http", "(#"))
+        return match[0] if stays else match[1]
+
+    return re.sub(r"(?<!!)\[([^\]]+)\](\([^)]+\))", link, text)
+
+
+# Lessons.
+
+
+def overview(series: Series) -> str:
+    """The syllabus so far, part by part."""
+    lines, part = ["# The course", "", OPENING, ""], ""
+    for lesson in series.lessons:
+        if lesson.facts["part"] != part:
+            part = lesson.facts["part"]
+            lines += [f"## {part}", ""]
+        facts = f"{lesson.facts['minutes']} minutes, {len(lesson.steps)} steps"
+        lines.append(f"{lesson.number}. [{lesson.title}]({lesson.name}.md), {facts}")
+    pages = [lesson.name for lesson in series.lessons]
+    return "\n".join([*lines, "", "```{toctree}", ":hidden:", *pages, "```", ""])
+
+
+def lesson_page(series: Series, lesson: Lesson) -> str:
+    """A lesson: its words, each step's code before and after, outputs, predictions and hints."""
+    facts = lesson.facts
+    parts = [f"# {lesson.number}. {lesson.title}"]
+    parts.append(f"*{facts['part']} · {facts['minutes']} minutes · {facts['presumes']}*")
+    parts += blocks(series, lesson, "")
+    for step in lesson.steps:
+        parts += step_parts(series, step)
+    parts += blocks(series, lesson, "end")
+    solution = lesson.folder / "exercise" / "solution.py"
+    if solution.exists():
+        parts.append(hidden("A solution of the exercise", fenced("python", solution.read_text())))
+    return "\n\n".join(parts) + "\n"
+
+
+def step_parts(series: Series, step: Step) -> list[str]:
+    """One step of a lesson's page."""
+    parts = [f"## {step.label} {step.patch.subject}"]
+    kind = f'<span class="kind">{KINDS[step.kind]}</span>'
+    parts.append(f'{kind} <a href="../slider.html#{step.label}">all files after it</a>')
+    parts += blocks(series, step.lesson, step.slug)
+    rungs = prose.hints(step.lesson).get(step.slug, [])
+    names = ("a question", "the place", "the shape of the code")
+    parts += [hidden(f"Hint {i + 1}: {names[i]}", rung) for i, rung in enumerate(rungs)]
+    return parts
+
+
+def blocks(series: Series, lesson: Lesson, name: str) -> list[str]:
+    """A section's words, code and outputs."""
+    asked = [entry for entry in lesson.facts.get("predict", []) if entry["step"] == name]
+    recorded = prose.records(series.course)
+    parts = []
+    for block in prose.section(series, lesson, name):
+        if block.kind == "words":
+            parts.append(linked(block.text, series))
+        elif block.kind == "code":
+            parts.append(code(block))
+        else:
+            parts += attempt(block, asked, recorded)
+    return parts
+
+
+def code(block: prose.Block) -> str:
+    """Code as it is after the step and, where a part of it is new, as it was before."""
+    after = [(mark, line) for mark, line in block.lines if mark != "-"]
+    before = [line for mark, line in block.lines if mark != "+"]
+    new = [str(i + 1) for i, (mark, _) in enumerate(after) if mark == "+"]
+    options = f":caption: {block.title}\n" + (f":emphasize-lines: {','.join(new)}\n" if new else "")
+    text = fenced("{code-block} python", options + "\n" + "\n".join(line for _, line in after))
+    if all(mark == " " for mark, _ in block.lines):
+        return text
+    old = fenced("{code-block} python", f":caption: {block.title}\n\n" + "\n".join(before))
+    tabs = (("After", text), ("Before", old))
+    items = "\n".join(f"::::{{tab-item}} {name}\n{inside}\n::::" for name, inside in tabs)
+    return f":::::{{tab-set}}\n{items}\n:::::"
+
+
+def attempt(block: prose.Block, asked: list[dict], recorded: dict) -> list[str]:
+    """The demo and what it prints; hidden behind a question where there is one."""
+    parts = []
+    if block.text:
+        parts.append(fenced("{code-block} python", ":caption: try.py\n\n" + block.text.rstrip()))
+    shown = fenced("{code-block} text", ":caption: it prints\n\n" + block.output.rstrip())
+    for entry in asked:
+        parts.append(f":::{{admonition}} Before you run it\n{entry['question']}\n:::")
+        shown += "\n\n" + prose.fill(entry["reasoning"].strip(), recorded)
+    if block.output:
+        parts.append(hidden("What it prints, and why", shown) if asked else shown)
+    return parts
+
+
+def hidden(title: str, text: str) -> str:
+    """Something that opens when it is asked for."""
+    return f"::::{{dropdown}} {title}\n{text}\n::::"
+
+
+def fenced(kind: str, text: str) -> str:
+    """A block of code, in a fence that the code does not hold."""
+    fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
+    return f"{fence}{kind}\n{text}\n{fence}"
+
+
+# Words.
+
+
+def linked(text: str, series: Series) -> str:
+    """A lesson's words, the terms that it defines linked with the glossary."""
+    known = prose.glossary(series.course)
+
+    def link(match: re.Match) -> str:
+        term = " ".join(match[1].split())
+        return f"**{{term}}`{term}`**" if term in known else match[0]
+
+    return re.sub(r"\*\*([^*`]+)\*\*", link, text)
+
+
+def glossary(series: Series) -> str:
+    """All terms in order, each with the lesson that defines it."""
+    lines = ["# Glossary", "", "```{glossary}"]
+    for term, words in sorted(prose.glossary(series.course).items(), key=lambda t: t[0].lower()):
+        lesson = prose.defined_in(series, term)
+        where = f" [Lesson {lesson.number}](course/{lesson.name}.md)" if lesson else ""
+        lines += [term, f"  {words}{where}", ""]
+    return "\n".join([*lines, "```", ""])
+
+
+def commands() -> str:
+    """Every verb's help, as it is printed."""
+    from typer.testing import CliRunner
+
+    from buildgpt.cli import app
+
+    def help_of(*verb: str) -> str:
+        shown = CliRunner(env={"COLUMNS": "84", "TERM": "dumb"})
+        return shown.invoke(app, [*verb, "--help"], prog_name="buildgpt").stdout.rstrip()
+
+    parts = ["# Commands", fenced("text", help_of())]
+    for verb in verbs(help_of()):
+        parts += [f"## buildgpt {verb}", fenced("text", help_of(verb))]
+        for inner in verbs(help_of(verb)) if verb == "course" else []:
+            parts += [f"### buildgpt course {inner}", fenced("text", help_of(verb, inner))]
+    return "\n\n".join(parts) + "\n"
+
+
+def verbs(text: str) -> list[str]:
+    """The verbs that a help text lists."""
+    return re.findall(r"^  ([a-z-]+) ", text.partition("Commands:")[2], flags=re.M)
+
+
+# The slider.
+
+
+def history(series: Series) -> dict:
+    """Each step's files by the number of their version; each file's versions."""
+    versions: dict[str, list[dict]] = {}
+    texts: dict[str, str] = {}
+    steps = []
+    for step in series.steps:
+        for path, text in series.tree(step.index + 1).items():
+            if texts.get(path) != text:
+                versions.setdefault(path, []).append(version(texts.get(path, ""), text))
+                texts[path] = text
+        files = {path: len(versions[path]) - 1 for path in sorted(series.tree(step.index + 1))}
+        steps.append(described(step) | {"files": files})
+    return {"steps": steps, "versions": versions}
+
+
+def described(step: Step) -> dict:
+    """What the slider says of a step."""
+    if step.lesson.name == UNCARVED:
+        return {"label": "the rest", "subject": step.patch.subject, "lesson": "not carved yet"}
+    lesson = f"Lesson {step.lesson.number}, {step.lesson.title}"
+    return {"label": step.label, "subject": step.patch.subject, "lesson": lesson}
+
+
+def version(old: str, new: str) -> dict:
+    """A file's highlighted lines, and which of them are new."""
+    html = highlight(new, PythonLexer(stripnl=False), HtmlFormatter(nowrap=True)).rstrip("\n")
+    marks = [mark for mark, _ in prose.marked(old.splitlines(), new.splitlines()) if mark != "-"]
+    added = [index for index, mark in enumerate(marks) if mark == "+"]
+    return {"lines": html.split("\n"), "added": added}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
