@@ -81,8 +81,7 @@ def close_demo(runs: Path, name: str) -> None:
     state = (folder / "state").read_text().strip() if (folder / "state").exists() else ""
     if state == "PREEMPTED":
         print(
-            f"\nstopped and saved; go on with:"
-            f" {program} train {DEMO} --name {name}{where} --resume"
+            f"\nstopped and saved; go on with: {program} train {DEMO} --name {name}{where} --resume"
         )
     elif state == "DONE":
         progress = watch.Progress(folder / "metrics.jsonl")
