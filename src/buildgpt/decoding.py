@@ -22,11 +22,22 @@ def for_decoding(model: Any, dtype: torch.dtype = torch.float32) -> Any:
     """
     if model.token_embedding.weight.is_cuda and is_gpt2(model):
         return StepDecoder(model, dtype).eval()
-    operators = ("_reorder_linear_weight", "_linear_pointwise")
     on_cpu = model.token_embedding.weight.device.type == "cpu"
-    if on_cpu and all(hasattr(torch.ops.mkldnn, name) for name in operators):
-        return PackedDecoder(model, dtype).eval()
+    if on_cpu and multiplies_packed(torch.float32):
+        narrow = dtype if multiplies_packed(dtype) else torch.float32
+        return PackedDecoder(model, narrow).eval()
     return model
+
+
+def multiplies_packed(dtype: torch.dtype) -> bool:
+    """Whether this build of torch packs weights, and this processor multiplies them in `dtype`."""
+    try:
+        square = torch.zeros(16, 16, dtype=dtype)
+        packed = torch.ops.mkldnn._reorder_linear_weight(square, 1)
+        torch.ops.mkldnn._linear_pointwise(square, packed, None, "none", [], "")
+    except (AttributeError, RuntimeError):
+        return False
+    return True
 
 
 def is_gpt2(model: Any) -> bool:

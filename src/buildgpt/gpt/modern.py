@@ -25,6 +25,7 @@ SHARPNESS = 0.12 * 128  # the largest score of attention whose q and k have norm
 SOFTCAP = 30.0
 VALUE_LAYERS = 3  # so many at the bottom, and as many at the top, share embeddings of values
 LARGEST_BIGRAM_TABLE = 65536  # rows that every pair of ids may have for itself
+MIXING = 663608941  # an odd number near 2^30 over the golden ratio
 
 
 @dataclass(frozen=True)
@@ -370,6 +371,13 @@ def bigram_rows(vocab_size: int) -> int:
 
 
 def hash_bigrams(ids: Tensor, vocab_size: int, rows: int) -> Tensor:
-    """ids (B, T) -> which row stands for each id and the one before it; the first has itself."""
+    """ids (B, T) -> which row stands for each id and the one before it.
+
+    The first id and those that open a document have themselves before them. Where there are fewer
+    rows than pairs, they are spread as by chance: by a product (Knuth 1973, section 6.4) whose
+    upper bits, which both ids have reached, are laid over the lower ones. It takes 62 bits.
+    """
     before = torch.cat([ids[:, :1], ids[:, :-1]], dim=1)
-    return (before * vocab_size + ids) % rows
+    pairs = torch.where(ids == vocab_size - 1, ids, before) * vocab_size + ids
+    mixed = pairs * MIXING
+    return pairs if rows >= vocab_size**2 else (mixed ^ mixed >> 31) % rows
