@@ -401,13 +401,27 @@ def measure(words: argparse.Namespace) -> dict[str, Any]:
 def main() -> int:
     """Measure, show and record; exit status 1 if a part failed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--peer", type=Path, action="append", default=[], metavar="FOLDER")
+    parser.add_argument(
+        "--peer",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FOLDER",
+        help="a checkout of build-nanogpt or nanoGPT to measure beside; may be given again",
+    )
     parser.add_argument("--text", type=Path, help="learn from this text, not the bundled one")
     parser.add_argument("--seconds", type=float, default=75.0, help="of each learning run")
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=7, help="how often each is measured")
     parser.add_argument("--compile", action="store_true", help="measure each compiled, too")
     parser.add_argument("--quick", action="store_true", help="two rounds, short runs: a rehearsal")
-    parser.add_argument("--only", nargs="+", default=[], choices=PARTS, metavar="PART")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        default=[],
+        choices=PARTS,
+        metavar="PART",
+        help=f"of {', '.join(PARTS)}",
+    )
     parser.add_argument(
         "--out", type=Path, help="the result's file; results/DATE-cpu.json otherwise"
     )

@@ -94,7 +94,9 @@ class Race:
         self.jobs: dict[str, Any] = json.loads(stored.read_text()) if stored.exists() else {}
 
     def run(self) -> dict[str, Any]:
-        """As many jobs as fit; returns the record."""
+        """As many jobs as fit; returns the record. A sweep's run may diverge, which says enough of
+        its settings; one of the two that race may not, and is not done then."""
+        failed = ""
         while job := self.next():
             name, side, tokens, settings = job
             if not self.fits(name, side, tokens):
@@ -104,11 +106,16 @@ class Race:
             if found is None:
                 print(f"{name} is interrupted; the next call goes on with it", flush=True)
                 break
+            if not found["step"] or (name == side.name and found["val_loss"] is None):
+                failed = f"{name} failed, for the reason above; the next call tries it again"
+                print(failed, flush=True)
+                break
             self.jobs[name] = found
             core = load_core()
             core.config.write_text(self.state / "race.json", json.dumps(self.jobs, indent=1) + "\n")
             print(f"{name}: validation loss {found.get('val_loss')}", flush=True)
-        return {"jobs": self.jobs, "verdict": verdict(self.jobs), "left": self.next() is not None}
+        left = self.next() is not None
+        return {"jobs": self.jobs, "verdict": verdict(self.jobs), "left": left, "failed": failed}
 
     def next(self) -> tuple[str, Side, int, list[str]] | None:
         """The first job that is not done: its name, side, tokens and settings."""
@@ -156,10 +163,13 @@ class Race:
         resume = ["--resume"] if (runs / name).exists() else []
         status = end_in_time([*command, "--runs", str(runs), *resume], self.clock.left() - RESERVE)
         core = load_core()
-        if not (runs / name).exists() or core.runlog.read_state(runs / name) == "PREEMPTED":
+        state = core.runlog.read_state(runs / name)
+        if status < 0 or state in ("PREEMPTED", "RUNNING"):
             return None
-        found = story(core.runlog.read_metrics(runs / name))
-        shutil.rmtree(runs / name)  # checkpoints are large, and nobody needs them any more
+        found = story(core.runlog.read_metrics(runs / name))  # empty where it could not begin
+        shutil.rmtree(
+            runs / name, ignore_errors=True
+        )  # checkpoints are large, and nobody needs them any more
         return {"settings": settings, "recipe": side.recipe, "exit_status": status} | found
 
     def length(self, side: Side, tokens: int, settings: list[str]) -> list[str]:
@@ -248,6 +258,8 @@ def table(record: dict[str, Any]) -> str:
             f"  {' '.join(job['settings'])}"
         )
     found = record["verdict"]
+    if record["failed"]:
+        return "\n".join([*lines, record["failed"]])
     if found is None:
         return "\n".join([*lines, "not done yet: call it again"])
     if found["tokens"] is None:
@@ -266,4 +278,4 @@ def race(words: argparse.Namespace, data: Path, clock: Any, report: Report) -> b
     record = Race(words, data, clock).run()
     report(record | {"seconds_of_this_call": time.monotonic() - began})
     print(table(record))
-    return all(job["val_loss"] is not None for job in record["jobs"].values())
+    return not record["failed"]

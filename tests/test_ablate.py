@@ -74,6 +74,7 @@ def test_a_gain_is_paired_by_seed():
         ({1: 2.0}, {1: 1.0}, "one seed: noise unknown"),
         ({1: 2.0}, {2: 1.0}, "not measured"),
         ({1: 2.0, 2: 2.5}, {1: 2.0, 2: 2.5}, "within noise"),  # the same bits
+        ({1: 2.00001, 2: 2.50001}, {1: 2.0, 2: 2.5}, "within noise"),  # another order of sums
         ({1: 2.0, 2: 2.0, 3: 9.0}, {1: 1.99, 2: 1.99}, "helps"),  # a seed without a partner
     ],
 )

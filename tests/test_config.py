@@ -469,3 +469,12 @@ def test_a_batch_schedule_halves_whole_sequences():
     train = TrainConfig(tokens_per_step=192, double_at=(3, 5))
     with pytest.raises(UsageError, match=r"halves the 6 sequences of a step 2 times"):
         Recipe(model=ModelConfig(context=32), train=train)
+
+
+def test_a_head_that_cannot_be_turned_is_refused():
+    tables = {"model": {"width": 10, "heads": 2, "architecture": "modern"}}
+    with pytest.raises(UsageError, match=r"2 heads 5 numbers, but modern.rotary .* multiple of 4"):
+        config.build_recipe(tables, "x")
+    unturned = config.build_recipe(tables | {"modern": {"rotary": False}}, "x")
+    assert unturned.model.width == 10
+    assert config.build_recipe({"model": {"width": 10, "heads": 2}}, "x").model.width == 10

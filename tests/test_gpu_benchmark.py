@@ -468,6 +468,32 @@ def test_a_job_waits_that_does_not_fit_unless_no_call_is_longer(tmp_path):
     assert found.fits("faithful", side, 10_000)  # longer than any call
 
 
+def test_a_run_that_cannot_begin_has_failed_and_is_not_done(tmp_path, capfd):
+    words = argparse.Namespace(tiny=True, modern="gpt2-124m", sweep=1, source=None, set=[])
+    words.state = tmp_path / "state"
+    race = race_module.Race(words, tmp_path / "no-such-shards", gpu.Clock(3600))
+    record = race.run()
+    assert "faithful-sweep-0 failed" in record["failed"]
+    assert (record["jobs"], record["left"]) == ({}, True)
+    assert "no-such-shards" in capfd.readouterr().err
+    assert record["failed"] in race_module.table(record)
+
+
+def test_a_sweep_may_diverge_but_not_the_race_itself(tmp_path, monkeypatch):
+    words = argparse.Namespace(tiny=True, modern="gpt2-124m", sweep=1, source=None, set=[])
+    words.state = tmp_path / "state"
+    race = race_module.Race(words, tmp_path, gpu.Clock(3600))
+
+    def diverged(self, name, side, tokens, settings):
+        story = race_module.story([{"kind": "train", "step": 3, "loss": None}])
+        return {"settings": settings} | story
+
+    monkeypatch.setattr(race_module.Race, "train", diverged)
+    record = race.run()
+    assert [*record["jobs"]] == [f"{s}-sweep-{n}" for s in ("faithful", "modern") for n in (0, 1)]
+    assert "faithful failed" in record["failed"] and record["left"]
+
+
 def test_a_run_that_is_stopped_in_time_goes_on_in_the_next_call(tmp_path, monkeypatch):
     """The process is told to stop, saves, and the next call resumes it to the same end."""
     data = write_shards(tmp_path / "shards", packed=False)

@@ -29,6 +29,7 @@ from buildgpt.gpt.optim import (
     set_rates,
     shrink,
 )
+from buildgpt.gpt.train import Trainer
 
 CONFIG = ModelConfig(
     layers=2, heads=2, width=8, context=6, vocab_size=11, architecture="modern", init_std=0.3
@@ -69,6 +70,13 @@ def test_size_does_not_count_and_zero_stays_zero():
     both = (orthogonalise(matrices * size, torch.float32) for size in (1, 1000))
     torch.testing.assert_close(*both, rtol=1e-3, atol=1e-4)
     assert not orthogonalise(torch.zeros(2, 6, 9), torch.float32).any()
+
+
+@pytest.mark.parametrize("size", [1.0, 1e-6, 1e-8])
+def test_in_fp16_small_gradients_are_not_lost(size):
+    matrices = torch.randn(2, 32, 48) * size
+    narrow, exact = (orthogonalise(matrices, dtype) for dtype in (torch.float16, torch.float32))
+    assert (narrow - exact).norm() < 0.03 * exact.norm()
 
 
 def test_stacked_matrices_do_not_touch_each_other():
@@ -279,6 +287,22 @@ def test_a_batch_schedule_reads_every_sequence_once(fit):
 
     done = [line for line in read_metrics(run) if line["kind"] == "train"]
     assert [line["tokens"] for line in done] == [16, 32, 64, 96, 160, 224]
+
+
+def test_windows_and_momentum_move_while_it_trains(fit, monkeypatch):
+    seen, original = [], Trainer.accumulate
+
+    def watch(self):
+        [heavy] = {g["momentum"] for g in self.optimizer.param_groups if "momentum" in g}
+        seen.append((int(self.model.window), round(heavy, 6)))
+        return original(self)
+
+    monkeypatch.setattr(Trainer, "accumulate", watch)
+    fit("run", *MODERN, "train.steps=8")
+    windows, momenta = zip(*seen)
+    assert windows == (4, 4, 8, 8, 12, 12, 16, 16)
+    assert momenta == tuple(round(momentum(step, 8), 6) for step in range(8))
+    assert len(set(momenta)) > 1
 
 
 def test_a_modern_run_can_be_the_beginning_of_another(fit):

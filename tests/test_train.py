@@ -648,6 +648,11 @@ def test_init_from_a_hugging_face_folder_starts_with_its_loss(fit, exported, cor
     assert load_recipe(run / "recipe.toml").model.layers == 2
 
 
+def test_init_from_another_architecture_is_refused(fit, trained):
+    with pytest.raises(UsageError, match=r'"gpt2", the recipe asks for "modern"'):
+        fit("tuned", f"train.init_from={trained}", "model.architecture=modern")
+
+
 def test_init_from_a_name_means_a_run_beside_it(fit):
     base = fit("base")
     run = fit("tuned", "train.init_from=base", "train.steps=1")

@@ -12,7 +12,8 @@ MOST_SEEDS = len(STUDENT_T) + 1
 CRITERION = (
     "A gain is how much lower the validation loss is with a change than without it, also in the"
     " row of what lacks it: the mean over seeds of the differences, paired by seed, with its 95 %"
-    " interval by Student's t. If 0 lies in the interval, the difference is within noise. Each"
+    " interval by Student's t. If 0 lies in the interval, or the mean is below 0.0001, which the"
+    " order of sums alone can bring, the difference is within noise. Each"
     " interval stands for itself: of twenty changes that do nothing, one is expected to lie"
     " outside by chance."
 )
@@ -40,13 +41,16 @@ def compare(worse: dict[int, float], better: dict[int, float]) -> dict[str, Any]
     }
 
 
+ROUNDING = 1e-4  # a difference of losses so small comes from the order of sums
+
+
 def verdict(mean: float | None, half: float | None) -> str:
     """In words, what a gain and its interval come to."""
     if mean is None:
         return "not measured"
     if half is None:
         return "one seed: noise unknown"
-    if abs(mean) <= half:
+    if abs(mean) <= max(half, ROUNDING):
         return "within noise"
     return "helps" if mean > 0 else "hurts"
 

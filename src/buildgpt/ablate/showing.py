@@ -25,7 +25,7 @@ def show(results: dict[str, Any], console: Console) -> None:
     table.add_column("")
     for head in ("loss (sd)", "tokens", "gain of the change"):
         table.add_column(head, justify="right", no_wrap=True)
-    table.add_column("which", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
     for row in results["variations"]:
         found = by_row.get(row["name"])
         cells = (gain(found), verdict(found)) if found else ("", Text("baseline", "dim"))

@@ -217,6 +217,13 @@ class Recipe:
             self.train.optimizer != "muon" or self.runtime.parallel != "fsdp",
             'train.optimizer = "muon" needs whole matrices: set runtime.parallel = "ddp"',
         )
+        turns = self.model.architecture == "modern" and self.modern.rotary
+        require(
+            not turns or self.model.width // self.model.heads % 4 == 0,
+            f"model.width = {self.model.width} gives each of {self.model.heads} heads"
+            f" {self.model.width // self.model.heads} numbers, but modern.rotary needs a multiple"
+            " of 4; give other heads or another width, or switch it off",
+        )
         halvings = len(self.train.double_at)
         require(
             per_step // context % 2**halvings == 0,

@@ -87,6 +87,12 @@ def build_model(
     recipe with its true shape."""
     if initial:
         source = load_initial(initial, tokenizer, runs)
+        theirs, ours = source.config.architecture, recipe.model.architecture
+        require(
+            theirs == ours,
+            f'train.init_from = {initial!r} holds a model of the architecture "{theirs}", the'
+            f' recipe asks for "{ours}": set model.architecture = "{theirs}"',
+        )
         config = dataclasses.replace(source.config, dropout=recipe.model.dropout)
         recipe = dataclasses.replace(recipe, model=config, modern=switches_of(source))
         # Built anew, as its layers took the source's dropout when they were made.

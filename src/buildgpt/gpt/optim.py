@@ -52,10 +52,10 @@ def orthogonalise(matrices: Tensor, dtype: torch.dtype) -> Tensor:
     Five steps of a Newton-Schulz iteration. The quintic's coefficients (Jordan et al. 2024) are
     chosen for speed: values come to lie between 0.7 and 1.2, which serves as well as 1.
     """
-    x = matrices.to(dtype)
+    # Scaled in fp32: fp16 would lose what is small already.
+    x = (matrices / (matrices.norm(dim=(1, 2), keepdim=True) + 1e-7)).to(dtype)
     is_tall = x.size(1) > x.size(2)
     x = x.mT if is_tall else x
-    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(NEWTON_SCHULZ_STEPS):
         gram = x @ x.mT
         polynomial = torch.baddbmm(gram, gram, gram, beta=QUINTIC[1], alpha=QUINTIC[2])
