@@ -114,7 +114,7 @@ def gains(axes: Any, rows: list[dict[str, Any]]) -> None:
     axes.axvline(0, color="#7d8590", linewidth=1)
     axes.set_yticks(range(len(rows)), [label(found) for found in rows])
     axes.invert_yaxis()
-    axes.set_xlabel("gain: nats a token by which the loss is lower, with its 95 % interval")
+    axes.set_xlabel("gain in nats a token, with its 95 % interval")
 
 
 def label(found: dict[str, Any]) -> str:
