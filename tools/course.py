@@ -3,6 +3,7 @@
     python tools/course.py build DIR          # the whole series as a git repository
     python tools/course.py check              # what must hold; --write renews 99-uncarved
     python tools/course.py check 3            # the same, of one lesson only
+    python tools/course.py check bugs         # of the bug zoo only
     python tools/course.py amend 3.2          # open a step (03-bigram/loss, or end)
     python tools/course.py amend --continue   # replay the later steps, write the patches anew
     python tools/course.py amend --abort      # forget the edit
@@ -25,6 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tools")]
 
 import course_check  # noqa: E402
+import course_zoo  # noqa: E402
 
 from buildgpt.core import load_core  # noqa: E402
 from buildgpt.course.patches import BadPatch, parse  # noqa: E402
@@ -272,10 +274,20 @@ def run(words: argparse.Namespace) -> int:
     elif words.verb == "check":
         if words.write:
             renew_uncarved()
-        return 1 if course_check.check_all(Series(), words.lessons) else 0
+        return check(words.lessons)
     elif words.verb == "figures":
         measure()
     return 0
+
+
+def check(words: list[str]) -> int:
+    """Lessons and bugs, or those asked for; returns the exit status."""
+    count = 0
+    if words != ["bugs"]:
+        count += course_check.check_all(Series(), words)
+    if not words or "bugs" in words:
+        count += course_zoo.check_zoo(Series())
+    return 1 if count else 0
 
 
 def measure() -> None:

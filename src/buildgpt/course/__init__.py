@@ -8,6 +8,7 @@ runner.py    checks in a process of its own
 own.py       a learner's package in the real tools: --code
 folder.py    a learner's folder: where they are, what is kept for them
 verbs.py     start, next, check, ...: what each command does
+zoo.py       real bugs of known projects, put into a copy: course bug
 show.py      all of that on a terminal
 commands.py  `buildgpt course`, thin
 """

@@ -12,6 +12,7 @@ import typer
 if TYPE_CHECKING:
     from .folder import Folder
     from .show import Screen
+    from .zoo import Copy
 
 app = typer.Typer(
     help="Build a GPT yourself, step by step, from an empty folder.",
@@ -111,6 +112,8 @@ def check(
     from . import verbs
 
     folder = here()
+    if copy := copy_here(folder):
+        raise typer.Exit(0 if check_bug(folder, copy, as_json) else 1)
     if as_json:
         found = verbs.check(folder)
         print(json.dumps({"passed": all(o.passed for o in found), "checks": [*map(asdict, found)]}))
@@ -257,6 +260,84 @@ def catch_up() -> None:
     where = f"step {folder.step.label}" if folder.step else f"lesson {folder.lesson.number}"
     out.say(f"gpt/ is the reference's code up to {where}. Your own files lie in {kept}.")
     out.command("next", "go on")
+
+
+@app.command()
+def bug(
+    number: Annotated[
+        str, typer.Argument(metavar="[N]", help="Which; all are listed otherwise.")
+    ] = "",
+    check: Annotated[bool, typer.Option("--check", help="Is it gone?")] = False,
+    hint: Annotated[bool, typer.Option("--hint", help="One of three.")] = False,
+    solution: Annotated[bool, typer.Option("--solution", help="What it is, and whose.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Put it in anew.")] = False,
+    as_json: Json = False,
+) -> None:
+    """The bug zoo: find a real bug of a known project in a copy of the code."""
+    from . import zoo
+
+    folder, out = here(), screen()
+    inside = copy_here(folder)
+    if not number and inside is None:
+        show_zoo(folder, out)
+        return
+    chosen = zoo.find(folder.series, number) if number or inside is None else inside.bug
+    copy = zoo.begin(folder, chosen, again)
+    if check:
+        raise typer.Exit(0 if check_bug(folder, copy, as_json) else 1)
+    if hint:
+        rung, words = zoo.hint(folder, chosen)
+        out.say(f"bug {chosen.number}, hint {rung} of {len(chosen.facts['hints'])}", "bold")
+        out.say(words)
+    elif solution:
+        zoo.settle(folder, chosen, zoo.SHOWN)
+        out.bug_told(copy)
+    else:
+        out.bug(copy, copy.symptom())
+
+
+def show_zoo(folder: "Folder", out: "Screen") -> None:
+    """All bugs, and the next one to take."""
+    from . import zoo
+
+    out.bugs(folder)
+    out.say()
+    chosen = zoo.next_open(folder)
+    if chosen:
+        out.command(f"bug {chosen.number}", chosen.facts["title"])
+    else:
+        out.say("No other bug is due yet; those of later lessons can be looked at all the same.")
+
+
+def copy_here(folder: "Folder") -> "Copy | None":
+    """The copy of the zoo that this is run in, if it is."""
+    from . import zoo
+
+    found = zoo.surrounding(folder, Path.cwd())
+    return zoo.copy_of(folder, found) if found else None
+
+
+def check_bug(folder: "Folder", copy: "Copy", as_json: bool) -> bool:
+    """Whether a bug is gone, and nothing else with it; says so."""
+    from . import zoo
+
+    outcomes = copy.check()
+    good = all(outcome.passed for outcome in outcomes)
+    if good:
+        zoo.settle(folder, copy.bug, zoo.FOUND)
+    if as_json:
+        print(json.dumps({"passed": good, "checks": [*map(asdict, outcomes)]}))
+        return good
+    out = screen()
+    if not good:
+        out.failure(next(outcome for outcome in outcomes if not outcome.passed))
+        out.say()
+        out.command(f"bug {copy.bug.number} --hint", "if you are stuck")
+        return False
+    out.say(f"Found and mended: {len(outcomes)} checks hold.", "bold green")
+    out.say()
+    out.bug_told(copy)
+    return True
 
 
 @app.command()

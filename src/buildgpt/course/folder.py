@@ -41,6 +41,7 @@ class State:
     step: str  # a slug, or END
     hints: dict[str, int] = field(default_factory=dict)  # rungs taken, by the step's id
     predictions: dict[str, float] = field(default_factory=dict)
+    bugs: dict[str, str] = field(default_factory=dict)  # of the zoo, by name: open, found, shown
 
 
 class Folder:

@@ -6,7 +6,7 @@ from rich.rule import Rule
 from rich.syntax import Syntax
 from rich.text import Text
 
-from . import prose
+from . import prose, zoo
 from .folder import END, Folder
 from .runner import Outcome
 from .series import Lesson, Step
@@ -221,6 +221,48 @@ class Screen:
                 self.say(f"     {mark} {step.label}  {step.patch.subject}", "" if passed else "dim")
         hints = sum(folder.state.hints.values())
         self.say(f"\nin {folder.path.resolve()}; {hints} hints taken", "dim")
+
+    # The bug zoo.
+
+    def bugs(self, folder: Folder) -> None:
+        """All bugs: which were found, which wait, which come later."""
+        lessons = {lesson.name: lesson.number for lesson in folder.series.lessons}
+        for bug in zoo.bugs(folder.series):
+            state = folder.state.bugs.get(bug.name, "")
+            mark = {zoo.FOUND: "✓", zoo.SHOWN: "-", zoo.OPEN: ">"}.get(state, " ")
+            after = bug.facts.get("after") or lessons.get(bug.facts["lesson"])
+            due = zoo.is_due(folder, bug)
+            title = bug.facts["title"] + ("" if due else f", after lesson {after}")
+            self.say(f"{mark} {bug.number:2}  {title}", "" if due else "dim")
+
+    def bug(self, copy: zoo.Copy, printed: str) -> None:
+        """What is known of a bug: where it is, what it does, and not what it is."""
+        bug, lesson = copy.bug, copy.lesson
+        code = f"the code of lesson {lesson.number}" if lesson else "the finished core"
+        self.console.print(Rule(f"Bug {bug.number}: {bug.facts['title']}", style="bold"))
+        self.say(f"It is in a copy of {code}, in {copy.path}", "dim")
+        self.say()
+        self.blocks([prose.Block("words", bug.facts["symptom"].strip())])
+        self.console.print(Text.assemble("In there, ", (f"{python_name()} symptom.py", "bold")))
+        self.indented(Text(printed.rstrip()))
+        self.say()
+        self.say("Find it, and mend it in that folder. Your own code stays as it is.")
+        self.command(f"bug {bug.number} --check", "is it gone?")
+        self.command(f"bug {bug.number} --hint", "three of them")
+        self.command(f"bug {bug.number} --solution", "what it is, and whose it was")
+
+    def bug_told(self, copy: zoo.Copy) -> None:
+        """What a bug is, what mends it, what it cost, and where that is written."""
+        facts = copy.bug.facts
+        self.say("What it was", "bold")
+        self.blocks([prose.Block("words", facts["explanation"].strip())])
+        self.say("What mends it", "bold")
+        self.blocks([prose.Block("code", "", *part) for part in copy.mending()])
+        self.say("What it cost", "bold")
+        self.blocks([prose.Block("words", facts["cost"].strip())])
+        source = facts["source"]
+        self.say(f"{source['project']}, {source['what']}, {source['date']}: {source['title']}")
+        self.say(source["address"], "cyan")
 
     def diff(self, text: str) -> None:
         """A diff, in colours."""
