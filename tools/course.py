@@ -8,6 +8,7 @@
     python tools/course.py amend --continue   # replay the later steps, write the patches anew
     python tools/course.py amend --abort      # forget the edit
     python tools/course.py figures            # measure anew what the lessons quote
+    python tools/course.py curves             # the same for the bands of `course curve`
 
 The last commit of the series holds our core, byte for byte.
 """
@@ -21,11 +22,13 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tools")]
 
 import course_check  # noqa: E402
+import course_curves  # noqa: E402
 import course_zoo  # noqa: E402
 
 from buildgpt.core import load_core  # noqa: E402
@@ -249,6 +252,7 @@ def main() -> int:
     amending.add_argument("--continue", action="store_true", dest="go_on")
     amending.add_argument("--abort", action="store_true")
     verbs.add_parser("figures", help="measure anew what the lessons quote")
+    verbs.add_parser("curves", help="record anew the bands of the lessons' losses")
     words = parser.parse_args()
     try:
         return run(words)
@@ -276,7 +280,9 @@ def run(words: argparse.Namespace) -> int:
             renew_uncarved()
         return check(words.lessons)
     elif words.verb == "figures":
-        measure()
+        record("figures", course_check.measure(Series()))
+    elif words.verb == "curves":
+        record("curves", {"curves": course_curves.record(Series())})
     return 0
 
 
@@ -290,17 +296,17 @@ def check(words: list[str]) -> int:
     return 1 if count else 0
 
 
-def measure() -> None:
-    """Measure what the lessons quote, and record it with the machine and the day."""
+def record(name: str, measured: dict[str, Any]) -> None:
+    """Write what was measured, with the machine and the day, into course/NAME.json."""
     facts = {
         "date": datetime.date.today().isoformat(),
         "processor": load_core().runtime.processor_name(),
         "torch": importlib.metadata.version("torch"),
-        "command": "make course-figures",
+        "command": f"make course-{name}",
     }
-    found = facts | course_check.measure(Series())
-    text = json.dumps(found, indent=1, ensure_ascii=False, sort_keys=True)
-    (COURSE / "figures.json").write_text(f"{text}\n", encoding="utf-8")
+    text = json.dumps(facts | measured, indent=1, ensure_ascii=False, sort_keys=True)
+    text = re.sub(r"(?<=[\d\[]),?\n +(?=[-\d])", lambda m: ", " if "," in m[0] else "", text)
+    (COURSE / f"{name}.json").write_text(f"{text}\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -263,6 +263,45 @@ def catch_up() -> None:
 
 
 @app.command()
+def curve(as_json: Json = False) -> None:
+    """Train for some seconds, and compare your loss with that of several recorded seeds."""
+    from . import curves
+
+    folder = here()
+    found = curves.judge(folder)
+    if as_json:
+        print(json.dumps(found.to_dict()))
+    else:
+        recorded = curves.records(folder.series.course)["curves"][found.lesson.name]
+        screen().curve(found, recorded["seeds"])
+    raise typer.Exit(1 if found.left else 0)
+
+
+@app.command()
+def gallery(
+    again: Annotated[bool, typer.Option("--again", help="Let all models talk anew.")] = False,
+    as_json: Json = False,
+) -> None:
+    """One prompt, continued by the model of each lesson so far; also as a page, gallery.html."""
+    from . import gallery as pictures
+    from .folder import wrong
+
+    folder, out, found = here(), screen(), []
+    if not pictures.lessons(folder):
+        raise wrong("the gallery opens at the end of lesson 3, when a model talks")
+    for _, said in pictures.fill(folder, again):
+        found += said
+        for picture in [] if as_json else said:
+            out.picture(picture)
+    page = folder.path / "gallery.html"
+    page.write_text(pictures.page(found), encoding="utf-8")
+    if as_json:
+        print(json.dumps({"page": str(page.resolve()), "pictures": [*map(asdict, found)]}))
+    else:
+        out.say(f"the same as a page: {page.resolve()}", "dim")
+
+
+@app.command()
 def bug(
     number: Annotated[
         str, typer.Argument(metavar="[N]", help="Which; all are listed otherwise.")

@@ -1,18 +1,38 @@
 """The course on a terminal; plain text where it is piped."""
 
+import math
+
 from rich.console import Console
 from rich.markdown import Markdown
 from rich.rule import Rule
 from rich.syntax import Syntax
 from rich.text import Text
 
+from buildgpt.chart import SHADE, draw_over
+
 from . import prose, zoo
+from .curves import Judged
 from .folder import END, Folder
+from .gallery import PROMPT, Picture, readable
 from .runner import Outcome
 from .series import Lesson, Step
 from .verbs import Handed, Swapped, python_name
 
 WIDEST = 104
+CHART, CHART_ROWS = 80, 12
+CAUSES = {  # of a loss above its band, or below
+    1: [
+        "targets are not the tokens after their inputs: then there is less to be learnt",
+        "gradients add up, are missing, or go the wrong way; the learning rate is another",
+        "the weights begin elsewhere, where the loss at step 1 is off already",
+    ],
+    -1: [
+        "the model sees its targets: then its loss is too good to be true",
+        "gradients add up from step to step, which at first is faster: zero_grad is missing",
+        "the mean is taken over something else than all targets",
+        "the same few sequences come again and again",
+    ],
+}
 KINDS = {
     "type": "type it",
     "take": "take it: it was put into your files",
@@ -263,6 +283,42 @@ class Screen:
         source = facts["source"]
         self.say(f"{source['project']}, {source['what']}, {source['date']}: {source['title']}")
         self.say(source["address"], "cyan")
+
+    def curve(self, found: Judged, seeds: int) -> None:
+        """A run over its band, and where it leaves it."""
+        low, high = found.band.edges()
+        most = 2 * high[0][1] - low[-1][1]  # a loss that explodes would flatten all others
+        points = [
+            (step, min(loss, most))
+            for step, loss in enumerate(found.losses, 1)
+            if math.isfinite(loss)
+        ]
+        width = min(self.console.width, CHART)
+        picture = Text("\n".join(draw_over(points, low, high, width, CHART_ROWS)))
+        picture.highlight_regex(f"{SHADE}+", "dim")
+        picture.highlight_regex("[\u2801-\u28ff]+", "bold cyan")
+        self.console.print(picture)
+        steps = f"{len(found.losses)} steps of lesson {found.lesson.number}"
+        self.say(f"your loss over {steps}; {SHADE} the reference's with {seeds} seeds", "dim")
+        self.say()
+        if found.left is None:
+            self.say("Your loss stays within the band.", "bold green")
+            return
+        step, side = found.left
+        where = "above" if side > 0 else "below"
+        self.say(f"Your loss leaves the band at step {step}: it lies {where} it.", "bold red")
+        self.say("  likely causes:")
+        for cause in CAUSES[side]:
+            self.indented(Text(f"- {cause}"), "    ")
+
+    def picture(self, picture: Picture) -> None:
+        """What a lesson's model said."""
+        title = f"Lesson {picture.lesson}: {picture.title}"
+        self.console.print(Rule(Text(title, "bold"), align="left", style="dim"))
+        self.say(f"{picture.what}; loss {picture.loss:.2f}, {picture.whose}", "dim")
+        said = Text.assemble((PROMPT, "bold green"), readable(picture.text))
+        self.indented(said)
+        self.say()
 
     def diff(self, text: str) -> None:
         """A diff, in colours."""
