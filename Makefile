@@ -9,7 +9,7 @@ ifneq ($(TORCH),)
 INSTALL = $(BIN)/uv pip install --quiet --python $(BIN)/python --torch-backend $(TORCH)
 endif
 
-.PHONY: help install demo test lint bench rehearsal course-check course-figures site clean
+.PHONY: help install demo test lint bench rehearsal course-check course-figures course-curves site clean
 .DEFAULT_GOAL := help
 
 help:
@@ -20,6 +20,7 @@ help:
 	@echo "make rehearsal   the whole path of a reproduction, small: some minutes on 2 cores"
 	@echo "make course-check    all that must hold of the course: some minutes on 2 cores"
 	@echo "make course-figures  measure what the lessons quote"
+	@echo "make course-curves   record the bands that a learner's loss is compared with"
 	@echo "make site        the course and the docs as a static site, in site/"
 	@echo "make install     only what make demo needs, into .venv"
 
@@ -50,6 +51,9 @@ course-check: $(STAMP)-dev
 
 course-figures: $(STAMP)-dev
 	OMP_NUM_THREADS=1 $(BIN)/python tools/course.py figures
+
+course-curves: $(STAMP)-dev
+	OMP_NUM_THREADS=1 $(BIN)/python tools/course.py curves
 
 site: $(STAMP)-dev
 	$(BIN)/python tools/site.py

@@ -3,10 +3,12 @@
     python tools/course.py build DIR          # the whole series as a git repository
     python tools/course.py check              # what must hold; --write renews 99-uncarved
     python tools/course.py check 3            # the same, of one lesson only
+    python tools/course.py check bugs         # of the bug zoo only
     python tools/course.py amend 3.2          # open a step (03-bigram/loss, or end)
     python tools/course.py amend --continue   # replay the later steps, write the patches anew
     python tools/course.py amend --abort      # forget the edit
     python tools/course.py figures            # measure anew what the lessons quote
+    python tools/course.py curves             # the same for the bands of `course curve`
 
 The last commit of the series holds our core, byte for byte.
 """
@@ -20,11 +22,14 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tools")]
 
 import course_check  # noqa: E402
+import course_curves  # noqa: E402
+import course_zoo  # noqa: E402
 
 from buildgpt.core import load_core  # noqa: E402
 from buildgpt.course.patches import BadPatch, parse  # noqa: E402
@@ -247,6 +252,7 @@ def main() -> int:
     amending.add_argument("--continue", action="store_true", dest="go_on")
     amending.add_argument("--abort", action="store_true")
     verbs.add_parser("figures", help="measure anew what the lessons quote")
+    verbs.add_parser("curves", help="record anew the bands of the lessons' losses")
     words = parser.parse_args()
     try:
         return run(words)
@@ -272,23 +278,35 @@ def run(words: argparse.Namespace) -> int:
     elif words.verb == "check":
         if words.write:
             renew_uncarved()
-        return 1 if course_check.check_all(Series(), words.lessons) else 0
+        return check(words.lessons)
     elif words.verb == "figures":
-        measure()
+        record("figures", course_check.measure(Series()))
+    elif words.verb == "curves":
+        record("curves", {"curves": course_curves.record(Series())})
     return 0
 
 
-def measure() -> None:
-    """Measure what the lessons quote, and record it with the machine and the day."""
+def check(words: list[str]) -> int:
+    """Lessons and bugs, or those asked for; returns the exit status."""
+    count = 0
+    if words != ["bugs"]:
+        count += course_check.check_all(Series(), words)
+    if not words or "bugs" in words:
+        count += course_zoo.check_zoo(Series())
+    return 1 if count else 0
+
+
+def record(name: str, measured: dict[str, Any]) -> None:
+    """Write what was measured, with the machine and the day, into course/NAME.json."""
     facts = {
         "date": datetime.date.today().isoformat(),
         "processor": load_core().runtime.processor_name(),
         "torch": importlib.metadata.version("torch"),
-        "command": "make course-figures",
+        "command": f"make course-{name}",
     }
-    found = facts | course_check.measure(Series())
-    text = json.dumps(found, indent=1, ensure_ascii=False, sort_keys=True)
-    (COURSE / "figures.json").write_text(f"{text}\n", encoding="utf-8")
+    text = json.dumps(facts | measured, indent=1, ensure_ascii=False, sort_keys=True)
+    text = re.sub(r"(?<=[\d\[]),?\n +(?=[-\d])", lambda m: ", " if "," in m[0] else "", text)
+    (COURSE / f"{name}.json").write_text(f"{text}\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -142,7 +142,11 @@ def failing(folder: Path, series: Series, checks: list, steps: int) -> dict[str,
         wanted = [(lesson.name, check) for lesson, check in checks]
         with contextlib.redirect_stderr(io.StringIO()):
             found = list(run_checks(folder, wanted, series.entries(), {}, done))
-        return {o.check: f"{o.seen}; expected {o.expected}" for o in found if not o.passed}
+        return {
+            o.check: f"{o.seen}; expected {o.expected}" + f"; for {o.given}" * bool(o.given)
+            for o in found
+            if not o.passed
+        }
 
     found, error = forked(run)
     return {"all of them": error} if error else found

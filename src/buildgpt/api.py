@@ -32,9 +32,12 @@ class Loaded:
 
     @cached_property
     def decoder(self) -> Any:
-        """The model in the form that decodes fastest, in the dtype of training."""
+        """The model in the form that decodes fastest, in the dtype of training; a learner's own
+        as it is, so that it is their code that runs."""
         from .decoding import for_decoding
 
+        if not self.core.is_ours:
+            return self.model.eval()
         runtime, device = self.core.runtime, self.model.token_embedding.weight.device
         dtype, _ = runtime.choose_dtype(self.recipe.runtime.dtype, device)
         return for_decoding(self.model, dtype)
@@ -43,7 +46,7 @@ class Loaded:
         """The decoder, ready for so many samples side by side."""
         from .decoding import FEW_ROWS, pack_for_few
 
-        if sampling.samples <= FEW_ROWS:
+        if self.core.is_ours and sampling.samples <= FEW_ROWS:
             pack_for_few(self.decoder)
         return self.decoder
 
@@ -172,10 +175,16 @@ def fill_run(core: Core, folder: Path, source: str, model: Any, tokenizer: Any) 
     core.config.write_text(folder / "recipe.toml", core.config.to_toml(recipe))
 
 
-def export_run(source: str, folder: Path, step: int | None = None, runs: Path = RUNS) -> Path:
+def export_run(
+    source: str,
+    folder: Path,
+    step: int | None = None,
+    runs: Path = RUNS,
+    core: Core | None = None,
+) -> Path:
     """Write a run as a Hugging Face GPT-2 folder that `transformers` opens; a modern model's in a
     format of our own (core.hub). Returns the folder."""
-    found = load(source, step, runs)
+    found = load(source, step, runs, core)
     found.core.hub.export_folder(found.model, found.tokenizer, folder)
     return folder
 

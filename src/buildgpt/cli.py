@@ -18,6 +18,7 @@ from rich.console import Console
 from . import __version__, api
 from .core import Core, load_core
 from .course.commands import app as course
+from .course.own import core_for
 
 app = typer.Typer(
     help="Build GPT-2 from an empty file, then reproduce it for the price of a lunch.",
@@ -39,6 +40,10 @@ Step = Annotated[int | None, typer.Option(help="A checkpoint's step; the newest 
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change a key: --set train.steps=20."),
+]
+Code = Annotated[
+    Path | None,
+    typer.Option("--code", metavar="DIR", help="Your own package, DIR/gpt, does the work."),
 ]
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run's folder, or its name.")]
 
@@ -177,14 +182,19 @@ def train(
         int,
         typer.Option(min=0, show_default=False, metavar="N", help="The same over N steps, not 3."),
     ] = 0,
+    code: Code = None,
     as_json: Json = False,
 ) -> None:
-    """Train a recipe into runs/NAME. Ctrl-C saves; --resume goes on."""
+    """Train a recipe into runs/NAME. Ctrl-C saves; --resume goes on.
+
+    With --code DIR your own package trains: what the course ends with, or a changed copy of it.
+    """
     from .profiling import STEPS
 
     steps = profile_steps or (STEPS if profile else 0)
     wishes = settings or []
-    status = run_training(load_core(), recipe, name, runs, wishes, resume, as_json, gpus, steps)
+    with core_for("train", code) as core:
+        status = run_training(core, recipe, name, runs, wishes, resume, as_json, gpus, steps)
     raise typer.Exit(status)
 
 
@@ -238,27 +248,36 @@ def sample(
     samples: Annotated[int, typer.Option(help="How many texts.")] = 1,
     step: Step = None,
     runs: Runs = api.RUNS,
+    code: Code = None,
     as_json: Json = False,
 ) -> None:
-    """Let a run continue a prompt. RUN may also be a Hugging Face folder or hf:owner/name."""
-    core = load_core()
+    """Let a run continue a prompt. RUN may also be a Hugging Face folder or hf:owner/name.
+
+    With --code DIR your own package does it, as it is: the one that trained the run.
+    """
     seed = int.from_bytes(os.urandom(4)) if seed is None else seed
     wishes = {"max_tokens": max_tokens, "temperature": temperature, "top_k": top_k}
     wishes |= {"top_p": top_p, "seed": seed, "samples": samples}
-    core.generate.Sampling(**wishes)  # wrong words are told before a model is loaded
-    model = api.load(run, step, runs, core)
-    if samples == 1 and not as_json:
-        model.tokenizer.encode(prompt)  # an unknown character is told before anything is printed
-        print(prompt, end="", flush=True)
-        for piece in model.stream(prompt, **wishes):
-            print(piece, end="", flush=True)
-        print()
-        return
-    texts = [prompt + more for more in model.continuations(prompt, **wishes)]
+    with core_for("sample", code) as core:
+        core.generate.Sampling(**wishes)  # wrong words are told before a model is loaded
+        model = api.load(run, step, runs, core)
+        if samples == 1 and not as_json:
+            say_as_it_comes(model, prompt, wishes)
+            return
+        texts = [prompt + more for more in model.continuations(prompt, **wishes)]
     if as_json:
         print(json.dumps({"run": model.source, "step": model.step, "seed": seed, "texts": texts}))
     else:
         print("\n---\n".join(texts))
+
+
+def say_as_it_comes(model: api.Loaded, prompt: str, wishes: dict[str, Any]) -> None:
+    """The prompt and its continuation, piece by piece."""
+    model.tokenizer.encode(prompt)  # an unknown character is told before anything is printed
+    print(prompt, end="", flush=True)
+    for piece in model.stream(prompt, **wishes):
+        print(piece, end="", flush=True)
+    print()
 
 
 @app.command("eval")
@@ -270,24 +289,30 @@ def evaluate(
     file: Annotated[str, typer.Option(help="HellaSwag's items; downloaded otherwise.")] = "",
     step: Step = None,
     runs: Runs = api.RUNS,
+    code: Code = None,
     as_json: Json = False,
 ) -> None:
     """Measure a run's loss on the validation split, or HellaSwag.
 
     RUN may also be a Hugging Face folder or hf:owner/name.
     """
-    core = load_core()
-    if hellaswag and data:
-        raise core.config.UsageError("--data is for the loss; HellaSwag's items come by --file")
-    if not hellaswag and (limit or file):
-        raise core.config.UsageError("--limit and --file are HellaSwag's; add --hellaswag")
-    model = api.load(run, step, runs, core)
-    if hellaswag:
-        measure_hellaswag(model, file, limit, as_json)
-        return
+    with core_for("eval", code) as core:
+        if hellaswag and data:
+            raise core.config.UsageError("--data is for the loss; HellaSwag's items come by --file")
+        if not hellaswag and (limit or file):
+            raise core.config.UsageError("--limit and --file are HellaSwag's; add --hellaswag")
+        model = api.load(run, step, runs, core)
+        if hellaswag:
+            measure_hellaswag(model, file, limit, as_json)
+        else:
+            measure_loss(model, data, as_json)
+
+
+def measure_loss(model: api.Loaded, data: str, as_json: bool) -> None:
+    """Measure and show."""
     result = model.evaluate(data)
+    known = model.core.runlog.known
     if as_json:
-        known = core.runlog.known
         figures = {"val_loss": known(result.loss), "bits_per_byte": known(result.bits_per_byte)}
         print(
             json.dumps(
@@ -331,6 +356,7 @@ def prepare(
     verify: Annotated[
         bool, typer.Option("--verify", help="Only check the shards of the folder FILE.")
     ] = False,
+    code: Code = None,
     as_json: Json = False,
 ) -> None:
     """Turn a public corpus or your own text into shards of tokens.
@@ -338,23 +364,24 @@ def prepare(
     Your own text may be .txt, .md, .jsonl (also .gz, .zst), .parquet and folders of them. A public
     corpus that was interrupted goes on when the same command is run again.
     """
-    core, name = load_core(), str(sources[0])
-    public = len(sources) == 1 and name in PUBLIC and not sources[0].exists()
-    check_prepare_words(core, name, public, tokens, sample, raw, tokenizer)
-    if verify:
-        show_verified(core, sources, as_json)
-    elif public and name == "hellaswag":
-        from .datasets.download import provide_hellaswag
+    with core_for("prepare", code) as core:
+        name = str(sources[0])
+        public = len(sources) == 1 and name in PUBLIC and not sources[0].exists()
+        check_prepare_words(core, name, public, tokens, sample, raw, tokenizer)
+        if verify:
+            show_verified(core, sources, as_json)
+        elif public and name == "hellaswag":
+            from .datasets.download import provide_hellaswag
 
-        path = provide_hellaswag(core)
-        print(json.dumps({"file": str(path)}) if as_json else f"{path}: HellaSwag's items")
-    elif public:
-        result = api.prepare_corpus(name, out or "", tokens, sample, raw, core)
-        show_prepared(result, "gpt2", "gpt2-124m", as_json)
-    else:
-        kind, out = tokenizer or "char", out or Path("data") / sources[0].name.partition(".")[0]
-        result = api.prepare([*sources], out, kind, val_fraction, vocab_size, column, core)
-        show_prepared(result, kind, "shakespeare", as_json)
+            path = provide_hellaswag(core)
+            print(json.dumps({"file": str(path)}) if as_json else f"{path}: HellaSwag's items")
+        elif public:
+            result = api.prepare_corpus(name, out or "", tokens, sample, raw, core)
+            show_prepared(result, "gpt2", "gpt2-124m", as_json)
+        else:
+            kind, out = tokenizer or "char", out or Path("data") / sources[0].name.partition(".")[0]
+            result = api.prepare([*sources], out, kind, val_fraction, vocab_size, column, core)
+            show_prepared(result, kind, "shakespeare", as_json)
 
 
 PUBLIC = ("fineweb-edu", "fineweb", "hellaswag")
@@ -417,10 +444,12 @@ def import_(
     ],
     run: Annotated[str, typer.Argument(metavar="RUN", help="The new run's name.")],
     runs: Runs = api.RUNS,
+    code: Code = None,
     as_json: Json = False,
 ) -> None:
     """Make a run of a Hugging Face GPT-2's weights."""
-    folder = api.import_run(source, run, runs)
+    with core_for("import", code) as core:
+        folder = api.import_run(source, run, runs, core)
     print(json.dumps({"run": str(folder)}) if as_json else f"{folder}: weights of {source}")
 
 
@@ -430,13 +459,15 @@ def export(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The new folder.")],
     step: Step = None,
     runs: Runs = api.RUNS,
+    code: Code = None,
     as_json: Json = False,
 ) -> None:
     """Write a run as a Hugging Face folder that `transformers` opens.
 
     A modern model has no place there: it goes into a folder of our own format.
     """
-    api.export_run(run, folder, step, runs)
+    with core_for("export", code) as core:
+        api.export_run(run, folder, step, runs, core)
     print(json.dumps({"folder": str(folder)}) if as_json else f"{folder}: written")
 
 
@@ -486,28 +517,29 @@ def report(
     tensorboard: Annotated[Path | None, typer.Option(help="Write events for it here.")] = None,
     wandb: Annotated[str, typer.Option(metavar="PROJECT", help="Log to Weights & Biases.")] = "",
     runs: Runs = api.RUNS,
+    code: Code = None,
     as_json: Json = False,
 ) -> None:
     """Say whether runs are on the curve, what went wrong and what they cost; write a page."""
     from .reproduce.report import Report, write_tensorboard, write_wandb
 
-    core = load_core()
-    found = Report(core, names, runs, against)
-    console = Console(width=min(Console().width, 80))
-    if not as_json:
-        found.show(console)
-    for run in found.runs:
-        if tensorboard:
-            place = write_tensorboard(core, run, tensorboard)
-            print(f"events for TensorBoard: {place}", file=sys.stderr)
-        if wandb:
-            write_wandb(core, run, wandb)
-    if out or not as_json:
-        page = out or found.default_file()
-        found.write(page)
-        print(f"\nthe whole report: {page}", file=sys.stderr if as_json else sys.stdout)
-    if as_json:
-        print(json.dumps(found.to_dict()))
+    with core_for("report", code) as core:
+        found = Report(core, names, runs, against)
+        console = Console(width=min(Console().width, 80))
+        if not as_json:
+            found.show(console)
+        for run in found.runs:
+            if tensorboard:
+                place = write_tensorboard(core, run, tensorboard)
+                print(f"events for TensorBoard: {place}", file=sys.stderr)
+            if wandb:
+                write_wandb(core, run, wandb)
+        if out or not as_json:
+            page = out or found.default_file()
+            found.write(page)
+            print(f"\nthe whole report: {page}", file=sys.stderr if as_json else sys.stdout)
+        if as_json:
+            print(json.dumps(found.to_dict()))
 
 
 def main() -> None:

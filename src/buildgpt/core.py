@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+OURS = "buildgpt.gpt"
+
 
 class Core:
     """A core's modules by name, imported when first asked for: `core.model.GPT`.
@@ -19,6 +21,11 @@ class Core:
     def __init__(self, package: str) -> None:
         self.package = package
 
+    @property
+    def is_ours(self) -> bool:
+        """Whether it is this project's, and no learner's."""
+        return self.package == OURS
+
     def __getattr__(self, module: str) -> Any:
         if module.startswith("_"):
             raise AttributeError(module)
@@ -28,6 +35,6 @@ class Core:
 def load_core(path: Path | None = None) -> Core:
     """This project's core, or the package in the folder `path`, such as a learner's my-gpt/gpt."""
     if path is None:
-        return Core("buildgpt.gpt")
+        return Core(OURS)
     sys.path.insert(0, str(path.resolve().parent))
-    return Core(path.name)
+    return Core(path.resolve().name)

@@ -180,14 +180,17 @@ def ended_by(number: int) -> str:
 
 
 def environment(core: Core, ranks: int = 1) -> dict[str, str]:
-    """This process's, with the place the core was found in, and no modules from this folder.
+    """This process's, with the places of the core and of this package first, and no modules from
+    the current folder.
 
     Several ranks share the processor's cores, unless OMP_NUM_THREADS says otherwise; told to stop,
     they get SAVE_SECONDS to save before torchrun kills them, which of itself gives them 30.
     """
     roots = [str(Path(p).resolve()) for p in sys.path if p]
     place = next(r for r in roots if (Path(r) / core.package.replace(".", "/")).is_dir())
-    path = os.pathsep.join([place, *filter(None, [os.environ.get("PYTHONPATH")])])
+    ours = str(Path(__file__).parents[1])  # profiling.py is there, whosever the core is
+    places = dict.fromkeys([place, ours, *filter(None, [os.environ.get("PYTHONPATH")])])
+    path = os.pathsep.join(places)
     # A sample may hold characters that an old console's encoding lacks.
     encoding = os.environ.get("PYTHONIOENCODING", "").partition(":")[0] + ":replace"
     more = {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": encoding}

@@ -12,6 +12,7 @@ import typer
 if TYPE_CHECKING:
     from .folder import Folder
     from .show import Screen
+    from .zoo import Copy
 
 app = typer.Typer(
     help="Build a GPT yourself, step by step, from an empty folder.",
@@ -123,6 +124,8 @@ def check(
     from . import verbs
 
     folder = here()
+    if copy := copy_here(folder):
+        raise typer.Exit(0 if check_bug(folder, copy, as_json) else 1)
     if as_json:
         found = verbs.check(folder)
         print(json.dumps({"passed": all(o.passed for o in found), "checks": [*map(asdict, found)]}))
@@ -269,6 +272,123 @@ def catch_up() -> None:
     where = f"step {folder.step.label}" if folder.step else f"lesson {folder.lesson.number}"
     out.say(f"gpt/ is the reference's code up to {where}. Your own files lie in {kept}.")
     out.command("next", "go on")
+
+
+@app.command()
+def curve(as_json: Json = False) -> None:
+    """Train for some seconds, and compare your loss with that of several recorded seeds."""
+    from . import curves
+
+    folder = here()
+    found = curves.judge(folder)
+    if as_json:
+        print(json.dumps(found.to_dict()))
+    else:
+        recorded = curves.records(folder.series.course)["curves"][found.lesson.name]
+        screen().curve(found, recorded["seeds"])
+    raise typer.Exit(1 if found.left else 0)
+
+
+@app.command()
+def gallery(
+    again: Annotated[bool, typer.Option("--again", help="Let all models talk anew.")] = False,
+    as_json: Json = False,
+) -> None:
+    """One prompt, continued by the model of each lesson so far; also as a page, gallery.html."""
+    from . import gallery as pictures
+    from .folder import wrong
+
+    folder, out, found = here(), screen(), []
+    if not pictures.lessons(folder):
+        raise wrong("the gallery opens at the end of lesson 3, when a model talks")
+    for _, said in pictures.fill(folder, again):
+        found += said
+        for picture in [] if as_json else said:
+            out.picture(picture)
+    page = folder.path / "gallery.html"
+    page.write_text(pictures.page(found), encoding="utf-8")
+    if as_json:
+        print(json.dumps({"page": str(page.resolve()), "pictures": [*map(asdict, found)]}))
+    else:
+        out.say(f"the same as a page: {page.resolve()}", "dim")
+
+
+@app.command()
+def bug(
+    number: Annotated[
+        str, typer.Argument(metavar="[N]", help="Which; all are listed otherwise.")
+    ] = "",
+    check: Annotated[bool, typer.Option("--check", help="Is it gone?")] = False,
+    hint: Annotated[bool, typer.Option("--hint", help="One of three.")] = False,
+    solution: Annotated[bool, typer.Option("--solution", help="What it is, and whose.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Put it in anew.")] = False,
+    as_json: Json = False,
+) -> None:
+    """The bug zoo: find a real bug of a known project in a copy of the code."""
+    from . import zoo
+
+    folder, out = here(), screen()
+    inside = copy_here(folder)
+    if not number and inside is None:
+        show_zoo(folder, out)
+        return
+    chosen = zoo.find(folder.series, number) if number or inside is None else inside.bug
+    copy = zoo.begin(folder, chosen, again)
+    if check:
+        raise typer.Exit(0 if check_bug(folder, copy, as_json) else 1)
+    if hint:
+        rung, words = zoo.hint(folder, chosen)
+        out.say(f"bug {chosen.number}, hint {rung} of {len(chosen.facts['hints'])}", "bold")
+        out.say(words)
+    elif solution:
+        zoo.settle(folder, chosen, zoo.SHOWN)
+        out.bug_told(copy)
+    else:
+        out.bug(copy, copy.symptom())
+
+
+def show_zoo(folder: "Folder", out: "Screen") -> None:
+    """All bugs, and the next one to take."""
+    from . import zoo
+
+    out.bugs(folder)
+    out.say()
+    chosen = zoo.next_open(folder)
+    if chosen:
+        out.command(f"bug {chosen.number}", chosen.facts["title"])
+    else:
+        out.say("No other bug is due yet; those of later lessons can be looked at all the same.")
+
+
+def copy_here(folder: "Folder") -> "Copy | None":
+    """The copy of the zoo that this is run in, if it is."""
+    from . import zoo
+
+    found = zoo.surrounding(folder, Path.cwd())
+    return zoo.copy_of(folder, found) if found else None
+
+
+def check_bug(folder: "Folder", copy: "Copy", as_json: bool) -> bool:
+    """Whether a bug is gone, and nothing else with it; says so."""
+    from . import zoo
+
+    outcomes = copy.check()
+    good = all(outcome.passed for outcome in outcomes)
+    if good:
+        zoo.settle(folder, copy.bug, zoo.FOUND)
+    if as_json:
+        print(json.dumps({"passed": good, "checks": [*map(asdict, outcomes)]}))
+        return good
+    out = screen()
+    if not good:
+        out.failure(next(outcome for outcome in outcomes if not outcome.passed))
+        out.say()
+        out.command(f"bug {copy.bug.number} --hint", "if you are stuck")
+        return False
+    out.say(f"Found and mended: {len(outcomes)} checks hold.", "bold green")
+    out.say()
+    out.bug_told(copy)
+    return True
 
 
 @app.command()

@@ -41,6 +41,7 @@ class State:
     step: str  # a slug, or END
     hints: dict[str, int] = field(default_factory=dict)  # rungs taken, by the step's id
     predictions: dict[str, float] = field(default_factory=dict)
+    bugs: dict[str, str] = field(default_factory=dict)  # of the zoo, by name: open, found, shown
 
 
 class Folder:
@@ -199,9 +200,9 @@ class Folder:
         """A path of the series in their package."""
         return f"{self.package.name}/{path.partition('/')[2]}"
 
-    def lesson_start(self) -> dict[str, str] | None:
-        """Their package as it was when they came to the lesson."""
-        place = self.path / ".course" / "kept" / f"{self.lesson.name}-start"
+    def lesson_start(self, lesson: Lesson | None = None) -> dict[str, str] | None:
+        """Their package as it was when they came to a lesson, the one at hand otherwise."""
+        place = self.path / ".course" / "kept" / f"{(lesson or self.lesson).name}-start"
         if not place.exists():
             return None
         paths = sorted(place.rglob("*.py"))

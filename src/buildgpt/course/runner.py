@@ -131,13 +131,28 @@ def check_folder(
     tell: Callable[[Outcome], object] = lambda outcome: None,
 ) -> list[Outcome]:
     """Run what applies after a step in a process of its own, which is stopped when it hangs."""
-    wanted = due_checks(series, lesson, step)
+    due = due_checks(series, lesson, step)
+    wanted = [(own.name, own.folder / "checks.py", check.name) for own, check in due]
+    steps = steps_done(series, lesson, step)
+    return check_apart(folder, series, wanted, steps, names, package, tell)
+
+
+def check_apart(
+    folder: Path,
+    series: Series,
+    wanted: list[tuple[str, Path, str]],
+    steps: list[str],
+    names: dict[str, str],
+    package: str = "gpt",
+    tell: Callable[[Outcome], object] = lambda outcome: None,
+) -> list[Outcome]:
+    """Run checks, (whose, the file they are in, name), in a process of its own."""
     order = {
         "folder": str(folder.resolve()),
         "course": str(series.course),
-        "checks": [[own.name, check.name] for own, check in wanted],
+        "checks": [[own, str(path), name] for own, path, name in wanted],
         "names": names,
-        "steps": steps_done(series, lesson, step),
+        "steps": steps,
         "package": package,
     }
     process = subprocess.Popen(
@@ -208,22 +223,13 @@ def main() -> None:
     order: dict[str, Any] = json.load(sys.stdin)
     real = sys.stdout
     sys.stdout = sys.stderr  # what a module prints when it is imported is no report
-    series = Series(Path(order["course"]))
-    found = {
-        (lesson.name, check.name): check
-        for lesson in series.lessons
-        for check in (
-            load_checks(lesson.folder / "checks.py")
-            if any(own == lesson.name for own, _ in order["checks"])
-            else []
-        )
-    }
-    folder, entries, names = Path(order["folder"]), series.entries(), order["names"]
-    for own, name in order["checks"]:
-        check = found[own, name]
+    entries, names = Series(Path(order["course"])).entries(), order["names"]
+    files = {path: load_checks(Path(path)) for _, path, _ in order["checks"]}
+    for own, path, name in order["checks"]:
+        check = next(check for check in files[path] if check.name == name)
         print(json.dumps({"begin": f"{own}/{name}", "says": check.says}), file=real, flush=True)
         for outcome in run_checks(
-            folder, [(own, check)], entries, names, order["steps"], order["package"]
+            Path(order["folder"]), [(own, check)], entries, names, order["steps"], order["package"]
         ):
             print(json.dumps(asdict(outcome)), file=real, flush=True)
 

@@ -1,5 +1,7 @@
 """The course on a terminal; plain text where it is piped."""
 
+import math
+
 from rich.console import Console
 from rich.markdown import Markdown
 from rich.padding import Padding
@@ -7,13 +9,31 @@ from rich.rule import Rule
 from rich.syntax import Syntax
 from rich.text import Text
 
-from . import prose
+from buildgpt.chart import SHADE, draw_over
+
+from . import prose, zoo
+from .curves import Judged
 from .folder import END, Folder
+from .gallery import PROMPT, Picture, readable
 from .runner import Outcome
 from .series import Lesson, Series, Step
 from .verbs import Handed, Swapped, python_name
 
 WIDEST = 104
+CHART, CHART_ROWS = 80, 12
+CAUSES = {  # of a loss above its band, or below
+    1: [
+        "targets are not the tokens after their inputs: then there is less to be learnt",
+        "gradients add up, are missing, or go the wrong way; the learning rate is another",
+        "the weights begin elsewhere, where the loss at step 1 is off already",
+    ],
+    -1: [
+        "the model sees its targets: then its loss is too good to be true",
+        "gradients add up from step to step, which at first is faster: zero_grad is missing",
+        "the mean is taken over something else than all targets",
+        "the same few sequences come again and again",
+    ],
+}
 KINDS = {
     "type": "type it",
     "take": "take it: it was put into your files",
@@ -230,6 +250,84 @@ class Screen:
                 self.say(f"     {mark} {step.label}  {step.patch.subject}", "" if passed else "dim")
         hints = sum(folder.state.hints.values())
         self.say(f"\nin {folder.path.resolve()}; {hints} hints taken", "dim")
+
+    # The bug zoo.
+
+    def bugs(self, folder: Folder) -> None:
+        """All bugs: which were found, which wait, which come later."""
+        lessons = {lesson.name: lesson.number for lesson in folder.series.lessons}
+        for bug in zoo.bugs(folder.series):
+            state = folder.state.bugs.get(bug.name, "")
+            mark = {zoo.FOUND: "✓", zoo.SHOWN: "-", zoo.OPEN: ">"}.get(state, " ")
+            after = bug.facts.get("after") or lessons.get(bug.facts["lesson"])
+            due = zoo.is_due(folder, bug)
+            title = bug.facts["title"] + ("" if due else f", after lesson {after}")
+            self.say(f"{mark} {bug.number:2}  {title}", "" if due else "dim")
+
+    def bug(self, copy: zoo.Copy, printed: str) -> None:
+        """What is known of a bug: where it is, what it does, and not what it is."""
+        bug, lesson = copy.bug, copy.lesson
+        code = f"the code of lesson {lesson.number}" if lesson else "the finished core"
+        self.console.print(Rule(f"Bug {bug.number}: {bug.facts['title']}", style="bold"))
+        self.say(f"It is in a copy of {code}, in {copy.path}", "dim")
+        self.say()
+        self.blocks([prose.Block("words", bug.facts["symptom"].strip())])
+        self.console.print(Text.assemble("In there, ", (f"{python_name()} symptom.py", "bold")))
+        self.indented(Text(printed.rstrip()))
+        self.say()
+        self.say("Find it, and mend it in that folder. Your own code stays as it is.")
+        self.command(f"bug {bug.number} --check", "is it gone?")
+        self.command(f"bug {bug.number} --hint", "three of them")
+        self.command(f"bug {bug.number} --solution", "what it is, and whose it was")
+
+    def bug_told(self, copy: zoo.Copy) -> None:
+        """What a bug is, what mends it, what it cost, and where that is written."""
+        facts = copy.bug.facts
+        self.say("What it was", "bold")
+        self.blocks([prose.Block("words", facts["explanation"].strip())])
+        self.say("What mends it", "bold")
+        self.blocks([prose.Block("code", "", *part) for part in copy.mending()])
+        self.say("What it cost", "bold")
+        self.blocks([prose.Block("words", facts["cost"].strip())])
+        source = facts["source"]
+        self.say(f"{source['project']}, {source['what']}, {source['date']}: {source['title']}")
+        self.say(source["address"], "cyan")
+
+    def curve(self, found: Judged, seeds: int) -> None:
+        """A run over its band, and where it leaves it."""
+        low, high = found.band.edges()
+        most = 2 * high[0][1] - low[-1][1]  # a loss that explodes would flatten all others
+        points = [
+            (step, min(loss, most))
+            for step, loss in enumerate(found.losses, 1)
+            if math.isfinite(loss)
+        ]
+        width = min(self.console.width, CHART)
+        picture = Text("\n".join(draw_over(points, low, high, width, CHART_ROWS)))
+        picture.highlight_regex(f"{SHADE}+", "dim")
+        picture.highlight_regex("[\u2801-\u28ff]+", "bold cyan")
+        self.console.print(picture)
+        steps = f"{len(found.losses)} steps of lesson {found.lesson.number}"
+        self.say(f"your loss over {steps}; {SHADE} the reference's with {seeds} seeds", "dim")
+        self.say()
+        if found.left is None:
+            self.say("Your loss stays within the band.", "bold green")
+            return
+        step, side = found.left
+        where = "above" if side > 0 else "below"
+        self.say(f"Your loss leaves the band at step {step}: it lies {where} it.", "bold red")
+        self.say("  likely causes:")
+        for cause in CAUSES[side]:
+            self.indented(Text(f"- {cause}"), "    ")
+
+    def picture(self, picture: Picture) -> None:
+        """What a lesson's model said."""
+        title = f"Lesson {picture.lesson}: {picture.title}"
+        self.console.print(Rule(Text(title, "bold"), align="left", style="dim"))
+        self.say(f"{picture.what}; loss {picture.loss:.2f}, {picture.whose}", "dim")
+        said = Text.assemble((PROMPT, "bold green"), readable(picture.text))
+        self.indented(said)
+        self.say()
 
     def diff(self, text: str) -> None:
         """A diff, in colours."""

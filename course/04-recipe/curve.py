@@ -1,0 +1,17 @@
+"""The run whose loss is compared with the recorded band."""
+
+STEPS = 150
+
+
+def losses(mine, text, seed):
+    """The loss of each step of 16 sequences of 32 tokens, as a recipe decides it."""
+    from buildgpt.course.curves import watched
+
+    wishes = {"steps": STEPS, "tokens_per_step": 512, "lr": 0.1, "seed": seed}
+    recipe = mine.Recipe(
+        model=mine.ModelConfig(context=32),
+        data=mine.DataConfig(path=str(text)),
+        train=mine.TrainConfig(**wishes),
+    )
+    trainer = mine.Trainer(recipe)
+    return watched(trainer.model, trainer.run)

@@ -1,0 +1,155 @@
+"""A learner's loss over the band of several recorded seeds: where does it leave it?
+
+course/NN-name/curve.py  STEPS, and losses(mine, text, seed): a short run with their code
+course/curves.json       the band of each, as `tools/course.py curves` recorded it
+"""
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, pvariance
+from typing import Any
+
+from .folder import Folder, wrong
+from .runner import steps_done
+from .series import Lesson, Series
+from .trying import call, failed
+
+WIDTH = 2.0  # the band: so many standard deviations to either side of the mean
+IN_A_ROW = 5  # steps outside, all above or all below, until a run has left it
+SMOOTH = 5  # the spread at a step is that of so many steps before and after it, too
+SEED = 1337
+
+
+@dataclass(frozen=True)
+class Band:
+    """Of each step, from 1 on: the mean loss of the recorded seeds, and its standard deviation."""
+
+    mean: list[float]
+    spread: list[float]
+
+    @classmethod
+    def of(cls, runs: list[list[float]]) -> "Band":
+        """The band of several runs of equal length."""
+        steps = [*zip(*runs)]
+        variances = [pvariance(step) * len(runs) / (len(runs) - 1) for step in steps]
+        around = [variances[max(i - SMOOTH, 0) : i + SMOOTH + 1] for i in range(len(steps))]
+        return cls([mean(step) for step in steps], [math.sqrt(mean(part)) for part in around])
+
+    def sides(self, losses: list[float]) -> list[int]:
+        """Of each step: 1 above the band, -1 below it, 0 within. What is no number is above."""
+        found = []
+        for loss, middle, spread in zip(losses, self.mean, self.spread):
+            off = (loss - middle) / spread
+            found.append(0 if abs(off) <= WIDTH else -1 if off < 0 else 1)
+        return found
+
+    def leaves(self, losses: list[float]) -> tuple[int, int] | None:
+        """(step, side) where a run leaves the band for IN_A_ROW steps or more; None if never."""
+        sides = self.sides(losses)
+        for first in range(len(sides) - IN_A_ROW + 1):
+            if abs(sum(sides[first : first + IN_A_ROW])) == IN_A_ROW:
+                return first + 1, sides[first]
+        return None
+
+    def edges(self) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
+        """The lower and the upper one, as points (step, loss)."""
+        both = [*zip(self.mean, self.spread)]
+        low, high = ([m + side * WIDTH * s for m, s in both] for side in (-1, 1))
+        return [*enumerate(low, 1)], [*enumerate(high, 1)]
+
+    def longest(self, losses: list[float]) -> int:
+        """How many steps in a row a run is outside, on one side, at most."""
+        longest = row = last = 0
+        for side in self.sides(losses):
+            row = row + 1 if side and side == last else abs(side)
+            longest, last = max(longest, row), side
+        return longest
+
+
+def records(course: Path) -> dict[str, Any]:
+    """What was recorded: "curves" by lesson, and on what machine."""
+    path = course / "curves.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"curves": {}}
+
+
+def lesson_with_curve(folder: Folder) -> Lesson:
+    """The latest lesson that is done, or at hand, whose curve was recorded."""
+    known = records(folder.series.course)["curves"]
+    done = [lesson for lesson in folder.series.lessons if lesson.number < folder.lesson.number]
+    here = [] if folder.step else [folder.lesson]
+    found = [lesson for lesson in [*done, *here] if lesson.name in known]
+    if not found:
+        first = next((x for x in folder.series.lessons if x.name in known), folder.lesson)
+        raise wrong(f"there is a curve at the end of lesson {first.number}, which trains a model")
+    return found[-1]
+
+
+@dataclass
+class Judged:
+    """A learner's run, and what its band says of it."""
+
+    lesson: Lesson
+    band: Band
+    losses: list[float]
+
+    @property
+    def left(self) -> tuple[int, int] | None:
+        """(step, side) where it leaves the band."""
+        return self.band.leaves(self.losses)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What --json prints."""
+        step, side = self.left or (None, 0)
+        losses = [loss if math.isfinite(loss) else None for loss in self.losses]
+        return {
+            "lesson": self.lesson.name,
+            "left_at": step,
+            "side": {1: "above", -1: "below", 0: None}[side],
+            "losses": losses,
+        }
+
+
+def judge(folder: Folder) -> Judged:
+    """Run what the latest lesson with a curve runs, with their code."""
+    lesson = lesson_with_curve(folder)
+    band, losses = band_of(folder.series, lesson), run(folder, lesson)
+    if len(losses) != len(band.mean):
+        raise failed(
+            f"{len(band.mean)} steps have given {len(losses)} losses, where one a step is due"
+        )
+    return Judged(lesson, band, losses)
+
+
+def band_of(series: Series, lesson: Lesson) -> Band:
+    """The recorded band of a lesson."""
+    recorded = records(series.course)["curves"][lesson.name]
+    return Band(recorded["mean"], recorded["spread"])
+
+
+def run(folder: Folder, lesson: Lesson, seed: int = SEED) -> list[float]:
+    """The losses of a short run with a learner's code; UserError where it fails."""
+    step = folder.step.slug if folder.step else ""
+    steps = steps_done(folder.series, folder.lesson, step)
+    code = (folder.series, lesson, folder.package, folder.names, steps)
+    losses = call(*code, "curve", "losses", seed)
+    return [math.nan if loss is None else loss for loss in losses]
+
+
+def watched(model: Any, work: Callable[[], object]) -> list[float]:
+    """The losses that a model gives while some work is done: whatever it returns that is one
+    number. So it does not matter how a loop is written."""
+    losses: list[float] = []
+
+    def note(module: Any, inputs: Any, output: Any) -> None:
+        if output.dim() == 0 and output.requires_grad:
+            losses.append(output.item())
+
+    hook = model.register_forward_hook(note)
+    try:
+        work()
+    finally:
+        hook.remove()
+    return losses

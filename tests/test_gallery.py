@@ -1,0 +1,105 @@
+"""The gallery: what each model said is kept, shown, and drawn as a page that stands alone."""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from buildgpt.course import gallery, trying, verbs
+from buildgpt.course.checking import Mine
+from buildgpt.course.folder import Folder
+from buildgpt.course.runner import steps_done
+from buildgpt.course.series import Series, write_tree
+
+SERIES = Series()
+SAID = [["random bytes", 5.55, "\x07?<b>&"], ["a bigram", 2.5, "\n  the & then"]]
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """Nothing is trained; what would have been run is noted: the lesson, code, names, steps."""
+    calls = []
+
+    def call(series, lesson, package, names, steps, *words):
+        code = {path.name: path.read_text("utf-8") for path in package.glob("*.py")}
+        calls.append((lesson.name, code, names, steps[-1], words))
+        return SAID
+
+    monkeypatch.setattr(gallery, "call", call)
+    return calls
+
+
+@pytest.fixture
+def course(say, monkeypatch):
+    """course(folder, "gallery") is typed in a learner's folder."""
+
+    def course(folder: Folder, *words: str):
+        monkeypatch.setattr(Path, "cwd", classmethod(lambda cls: folder.path))
+        return say("course", *words)
+
+    return course
+
+
+def test_what_models_said_is_kept_and_shown(calls, course, tmp_path):
+    folder = verbs.start(SERIES, tmp_path / "mine", "5")
+    said = course(folder, "gallery")
+    assert said.status == 0
+    assert "Lesson 3: A bigram" in said.out
+    assert "random bytes; loss 5.55, the reference's code" in " ".join(said.out.split())
+    assert "ROMEO:\n" in said.out
+    assert "    the & then" in said.out
+    assert len(calls) == 1
+    course(folder, "gallery")
+    assert len(calls) == 1  # it was kept
+    course(folder, "gallery", "--again")
+    assert len(calls) == 2
+    found = json.loads(course(folder, "gallery", "--json").out.splitlines()[-1])
+    assert [picture["loss"] for picture in found["pictures"]] == [5.55, 2.5]
+
+
+def test_it_is_their_code_as_it_was_at_the_lessons_end(calls, tmp_path):
+    folder = verbs.start(SERIES, tmp_path / "mine", "4")
+    mine = "# mine\n"
+    start = folder.path / ".course" / "kept" / "04-recipe-start" / "model.py"
+    start.write_text(start.read_text() + mine)
+    pictures = [one for _, said in gallery.fill(folder) for one in said]
+    name, code, _, step, words = calls[0]
+    assert (name, step, words) == ("03-bigram", "03-bigram/babble", ("gallery", "talk", "ROMEO:"))
+    assert code["model.py"].endswith(mine)
+    assert {picture.whose for picture in pictures} == {"your code"}
+
+
+def test_before_a_model_talks_the_gallery_is_closed(course, tmp_path):
+    said = course(verbs.start(SERIES, tmp_path / "mine", "3"), "gallery")
+    assert (said.status, "at the end of lesson 3" in said.err) == (2, True)
+
+
+def test_the_page_asks_for_nothing_and_shows_text_as_it_is():
+    pictures = [gallery.Picture(3, "A & B", *said[:1], "your code", *said[1:]) for said in SAID]
+    page = gallery.page(pictures)
+    assert not re.search(r"https?:|//|<script|<link|<img|@import|url\(", page)
+    assert "color-scheme: light dark" in page
+    assert "?&lt;b&gt;&amp;" in page
+    assert "\x07" not in page
+    assert "A &amp; B" in page
+
+
+def test_a_bigram_talks_better_once_it_has_learnt(tmp_path):
+    """The lesson's own script, in this process, with few steps."""
+    lesson = SERIES.find("3")
+    write_tree(tmp_path, SERIES.tree(SERIES.after(lesson)))
+    steps, path = steps_done(SERIES, lesson), [*sys.path]
+    talk = trying.script(SERIES.course, lesson.name, "gallery")
+    talk.STEPS = 40
+    mine = Mine(tmp_path / "gpt", SERIES.entries(), {}, steps)
+    try:
+        text = trying.write_text(tmp_path / "text.txt")
+        (_, before, one), (what, after, other) = talk.talk(mine, text, gallery.PROMPT)
+    finally:
+        sys.path[:] = path
+        for name in [name for name in sys.modules if name.partition(".")[0] == "gpt"]:
+            del sys.modules[name]
+    assert before == pytest.approx(5.55, abs=0.01)
+    assert (after < 3.5, one != other, "40 steps" in what) == (True, True, True)

@@ -1,0 +1,82 @@
+"""The bands of the lessons' losses: of some seeds, tried on many others."""
+
+import contextlib
+import io
+import json
+import math
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from course_check import enter, forked
+
+from buildgpt.course import curves
+from buildgpt.course.checking import Mine
+from buildgpt.course.folder import place_data
+from buildgpt.course.runner import steps_done
+from buildgpt.course.series import Lesson, Series, write_tree
+from buildgpt.course.trying import script, write_text
+
+SEEDS, HELD_OUT = 24, 180
+AT_ONCE = 12  # seeds for one forked process, whose time is limited
+DIGITS = 5
+
+
+def record(series: Series, seeds: int = SEEDS, held_out: int = HELD_OUT) -> dict[str, Any]:
+    """Of each lesson with a curve.py: its band, and how many of other seeds leave it.
+
+    Where the first seeds give what they gave in an earlier lesson, in the last digit, so will the
+    others: then it is that lesson's band.
+    """
+    found: dict[str, Any] = {}
+    first: dict[str, list[list[float]]] = {}
+    for lesson in series.lessons:
+        if not (lesson.folder / "curve.py").exists():
+            continue
+        first[lesson.name] = reference_runs(series, lesson, [*range(AT_ONCE)])
+        same = [name for name in found if first[name] == first[lesson.name]]
+        if same:
+            found[lesson.name] = found[same[0]] | {"same_as": same[0]}
+        else:
+            rest = [*range(AT_ONCE, seeds + held_out)]
+            parts = [rest[i : i + AT_ONCE] for i in range(0, len(rest), AT_ONCE)]
+            more = [run for part in parts for run in reference_runs(series, lesson, part)]
+            runs = first[lesson.name] + more
+            found[lesson.name] = tried(runs[:seeds], runs[seeds:])
+        print(f"{lesson.name}: {json.dumps(found[lesson.name]['held_out'])}", flush=True)
+    return found
+
+
+def tried(recorded: list[list[float]], others: list[list[float]]) -> dict[str, Any]:
+    """The band of some runs, and what it says of others."""
+    full = curves.Band.of(recorded)
+    band = curves.Band(*([round(x, DIGITS) for x in part] for part in (full.mean, full.spread)))
+    alarms = sum(band.leaves(run) is not None for run in others)
+    longest = max(band.longest(run) for run in others)
+    return {
+        "seeds": len(recorded),
+        "mean": band.mean,
+        "spread": band.spread,
+        "held_out": {"runs": len(others), "alarms": alarms, "longest_stretch": longest},
+    }
+
+
+def reference_runs(series: Series, lesson: Lesson, seeds: list[int]) -> list[list[float]]:
+    """The losses of the reference's code at a lesson's end, for each seed."""
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name)
+        write_tree(place, series.tree(series.after(lesson)))
+        place_data(place / "gpt", series, lesson)
+        text = write_text(place / "text.txt")
+
+        def run() -> list[list[float]]:
+            enter(place)
+            mine = Mine(place / "gpt", series.entries(), {}, steps_done(series, lesson))
+            curve = script(series.course, lesson.name, "curve")
+            with contextlib.redirect_stdout(io.StringIO()):
+                return [curve.losses(mine, text, seed) for seed in seeds]
+
+        found, error = forked(run)
+    if error or not all(math.isfinite(loss) for run in found for loss in run):
+        raise SystemExit(f"{lesson.name}: {error or 'a loss is no number'}")
+    return found
