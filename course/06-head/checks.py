@@ -36,8 +36,8 @@ def by_hand(q, k, v):
 def config(mine, **wishes):
     """A small ModelConfig; from lesson 7 on with one head, from lesson 8 on with two layers."""
     small = {"width": 8, "context": 12, "vocab_size": 20}
-    small |= {"heads": 1} if mine.done("07-heads/heads") else {}
-    small |= {"layers": 2} if mine.done("08-blocks/layers") else {}
+    known = mine.ModelConfig()
+    small |= {k: n for k, n in {"heads": 1, "layers": 2}.items() if hasattr(known, k)}
     return mine.ModelConfig(**(small | wishes))
 
 
