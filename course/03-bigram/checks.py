@@ -70,7 +70,7 @@ def loss(mine):
         model = build(mine, 6)
         with torch.no_grad():
             for p in model.parameters():
-                p.normal_()
+                p.normal_(0, 0.1)
         ids, targets = torch.randint(6, (2, batch, time))
         found = model(ids, targets)
         given = f"ids {ids.tolist()}, targets {targets.tolist()}"
@@ -90,7 +90,8 @@ def loss(mine):
         )
 
 
-@check("before any training, every token is about equally likely", step="even")
+# From lesson 8 on the norms make the start louder; lesson 9 mends that and checks it again.
+@check("before any training, every token is about equally likely", step="even", until="08")
 def even(mine):
     import torch
 

@@ -1,6 +1,7 @@
 """What sampling must do: chances by hand in float64, and text from models that are known."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -38,6 +39,8 @@ def successor(then=1):
     import torch
 
     class Successor(torch.nn.Module):
+        config = SimpleNamespace(context=100)
+
         def forward(self, ids):
             return 100.0 * torch.nn.functional.one_hot((ids + then) % 257, 257)
 
@@ -49,6 +52,8 @@ def reciter(ids):
     import torch
 
     class Reciter(torch.nn.Module):
+        config = SimpleNamespace(context=100)
+
         def forward(self, seen):
             logits = torch.zeros(1, seen.size(1), 257)
             logits[0, -1, ids[seen.size(1) - 1]] = 100.0
@@ -83,6 +88,8 @@ def seeded(mine):
     import torch
 
     class Even(torch.nn.Module):
+        config = SimpleNamespace(context=100)
+
         def forward(self, ids):
             return torch.zeros(1, ids.size(1), 257)
 
