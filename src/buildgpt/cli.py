@@ -32,7 +32,7 @@ app.add_typer(course, name="course")
 DEMO = "modern-shakespeare"
 # Compiled it would learn faster, but the first thing that somebody sees of this project should
 # not be half a minute of waiting; nor does every machine have a compiler.
-DEMO_SETTINGS = ["runtime.compile=off", "sample.at=[0,40,120,300]"]
+DEMO_SETTINGS = ["runtime.compile=off", "train.log_every=5", "sample.at=[0,40,120,300]"]
 
 Runs = Annotated[Path, typer.Option("--runs", help="The folder of all runs.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
