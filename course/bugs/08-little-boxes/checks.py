@@ -1,5 +1,7 @@
 """Whether streamed text is the text."""
 
+from types import SimpleNamespace
+
 from buildgpt.course.checking import check, equal
 
 
@@ -8,6 +10,8 @@ def whole(mine):
     import torch
 
     class Recital(torch.nn.Module):
+        config = SimpleNamespace(context=100)
+
         def forward(self, ids):
             logits = torch.zeros(1, ids.size(1), 257)
             logits[0, -1, line.encode()[ids.size(1) - 1]] = 100.0

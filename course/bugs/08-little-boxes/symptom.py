@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import torch
 
 from gpt.generate import Sampling, stream_text
@@ -7,6 +9,8 @@ LINE = "né 🎭, 日本"
 
 
 class Recital(torch.nn.Module):
+    config = SimpleNamespace(context=100)
+
     def forward(self, ids):
         logits = torch.zeros(1, ids.size(1), 257)
         logits[0, -1, LINE.encode()[ids.size(1) - 1]] = 100.0
