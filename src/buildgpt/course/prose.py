@@ -16,8 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from buildgpt.gpt.config import UsageError
-
+from .folder import wrong
 from .patches import Tree
 from .series import Lesson, Series, Step
 
@@ -199,7 +198,7 @@ def look_up(course: Path, word: str) -> dict[str, str]:
         return {names[word.lower()]: known[names[word.lower()]]} if word else known
     near = difflib.get_close_matches(word.lower(), names, n=3, cutoff=0.0)
     nearest = ", ".join(names[name] for name in near)
-    raise UsageError(f"the glossary does not explain {word!r}; the nearest it has: {nearest}")
+    raise wrong(f"the glossary does not explain {word!r}; the nearest it has: {nearest}")
 
 
 def terms(lesson: Lesson) -> list[str]:

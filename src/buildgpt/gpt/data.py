@@ -287,6 +287,7 @@ class Corpus:
         self.tokenizer = self.find_tokenizer(config)
         # With which id every sequence begins, if they do.
         self.opening = self.tokenizer.end_of_text if config.align == "documents" else None
+        self.shifts = config.align == "shifted"
         self.train, self.val = (self.stream(split) for split in SPLITS)
         self.val_tokens = min(config.val_tokens or len(self.val), len(self.val))
         if self.val_tokens < 2:
