@@ -26,7 +26,7 @@ sys.path.insert(0, str(HERE.parent / "src"))
 
 import parts  # noqa: E402
 from picture import draw  # noqa: E402
-from record import commit, hardware, save, without_paths  # noqa: E402
+from record import add_peers, commit, hardware, save, without_paths  # noqa: E402
 
 # The 10.7M-parameter character model on which nanoGPT and build-nanogpt report.
 TRAINING = {"layers": 6, "heads": 6, "width": 384, "context": 256, "vocab_size": 65}
@@ -401,14 +401,7 @@ def measure(words: argparse.Namespace) -> dict[str, Any]:
 def main() -> int:
     """Measure, show and record; exit status 1 if a part failed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--peer",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="FOLDER",
-        help="a checkout of build-nanogpt or nanoGPT to measure beside; may be given again",
-    )
+    add_peers(parser)
     parser.add_argument("--text", type=Path, help="learn from this text, not the bundled one")
     parser.add_argument("--seconds", type=float, default=75.0, help="of each learning run")
     parser.add_argument("--rounds", type=int, default=7, help="how often each is measured")

@@ -36,7 +36,7 @@ from pathlib import Path
 from typing import Any
 
 from contenders import FULL, OPTIONS, STEPS_A_TURN, TINY, Scale, in_a_line
-from record import commit, hardware, without_paths
+from record import add_peers, commit, hardware, without_paths
 
 from buildgpt.api import find_recipe
 from buildgpt.core import load_core
@@ -604,14 +604,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, help="a folder of GPT-2 shards, .bin or .bin.xz")
     parser.add_argument("--minutes", type=float, default=9.0, help="for everything (default: 9)")
-    parser.add_argument(
-        "--peer",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="FOLDER",
-        help="a checkout of build-nanogpt or nanoGPT to measure beside; may be given again",
-    )
+    add_peers(parser)
     parser.add_argument("--only", default="", choices=["", *PHASES], help="one part alone")
     parser.add_argument(
         "--options", action="store_true", help="try kernels and ways to compile, not contenders"

@@ -167,9 +167,8 @@ class Race:
         if status < 0 or state in ("PREEMPTED", "RUNNING"):
             return None
         found = story(core.runlog.read_metrics(runs / name))  # empty where it could not begin
-        shutil.rmtree(
-            runs / name, ignore_errors=True
-        )  # checkpoints are large, and nobody needs them any more
+        # Checkpoints are large, and nobody needs them any more.
+        shutil.rmtree(runs / name, ignore_errors=True)
         return {"settings": settings, "recipe": side.recipe, "exit_status": status} | found
 
     def length(self, side: Side, tokens: int, settings: list[str]) -> list[str]:

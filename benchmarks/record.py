@@ -1,5 +1,6 @@
 """What every record says of itself: on what, of which commit and by which command it was made."""
 
+import argparse
 import json
 import os
 import platform
@@ -46,3 +47,15 @@ def commit() -> str:
 def without_paths(command: str) -> str:
     """The words of a command, folders and files by their name alone: "train build-nanogpt"."""
     return " ".join(Path(word).name for word in shlex.split(command))
+
+
+def add_peers(parser: argparse.ArgumentParser) -> None:
+    """The option that names others to measure beside."""
+    parser.add_argument(
+        "--peer",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FOLDER",
+        help="a checkout of build-nanogpt or nanoGPT to measure beside; may be given again",
+    )
