@@ -1,6 +1,5 @@
 """A loss over the band of several seeds: no false alarms, and a fault is told by its step."""
 
-import importlib
 import json
 import math
 import random
@@ -8,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from learners import forget
 
 from buildgpt import chart
 from buildgpt.course import curves, verbs
@@ -48,13 +48,6 @@ def losses(tmp_path, text):
     yield losses
     forget()
     sys.path[:] = path
-
-
-def forget() -> None:
-    """Let the next import of gpt read another folder's."""
-    for name in [name for name in sys.modules if name.partition(".")[0] == "gpt"]:
-        del sys.modules[name]
-    importlib.invalidate_caches()
 
 
 # The rule.

@@ -1,12 +1,12 @@
 """The bug zoo: each bug is caught by its own checks, in the symptom's words, and can be mended."""
 
-import importlib
 import json
 import sys
 import tomllib
 from pathlib import Path
 
 import pytest
+from learners import forget
 
 from buildgpt.course import verbs, zoo
 from buildgpt.course.checking import load_checks
@@ -20,24 +20,17 @@ BUGS = zoo.bugs(SERIES)
 
 
 @pytest.fixture(autouse=True)
-def forget():
+def fresh():
     """The next test reads its copy's files anew."""
     path = [*sys.path]
     yield
-    clear()
+    forget()
     sys.path[:] = path
-
-
-def clear() -> None:
-    """Let the next import of gpt read another folder's."""
-    for name in [name for name in sys.modules if name.partition(".")[0] == "gpt"]:
-        del sys.modules[name]
-    importlib.invalidate_caches()
 
 
 def outcomes(bug: zoo.Bug, place: Path, where: str) -> list[Outcome]:
     """What becomes of a bug's own checks in a folder, in this process."""
-    clear()
+    forget()
     wanted = [(bug.name, check) for check in load_checks(bug.folder / "checks.py")]
     lesson = SERIES.find(where) or SERIES.lessons[-1]
     steps = steps_done(SERIES, lesson)
