@@ -260,9 +260,13 @@ class Batches:
 
     def start(self, position: int) -> int:
         """Which token of the stream is the first one at a position of the endless order."""
-        epoch = position // self.sequences
-        chosen = np.random.RandomState([self.seed, epoch, 1]).randint(self.shifts) if epoch else 0
-        return int(self.starts[self.sequence(position)] + chosen)
+        return int(self.starts[self.sequence(position)]) + self.shift(position // self.sequences)
+
+    def shift(self, epoch: int) -> int:
+        """How many tokens later the sequences of an epoch begin."""
+        if epoch == 0 or self.shifts == 1:
+            return 0
+        return int(np.random.RandomState([self.seed, epoch, 1]).randint(self.shifts))
 
     def __call__(self, first: int, count: int) -> tuple[Tensor, Tensor]:
         """Positions [first, first + count): inputs and targets, both (count, T) int64."""
