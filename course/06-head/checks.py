@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from buildgpt.course.checking import check, equal, expect, refused
+from buildgpt.course.checking import check, equal, expect, lively, refused
 
 SIZES = ((1, 1, 1), (1, 3, 2), (2, 5, 8))  # B, T, D
 
@@ -41,24 +41,12 @@ def config(mine, **wishes):
     return mine.ModelConfig(**(small | wishes))
 
 
-def lively(module):
-    """In float64, with weights that are large enough for everything to have an effect."""
-    import torch
-
-    torch.manual_seed(3)
-    module = module.double().eval()
-    with torch.no_grad():
-        for p in module.parameters():
-            p.normal_(0, 0.5)
-    return module
-
-
 @check("scores are made of vectors of the model's width, and of nothing wider", step="width")
 def narrow(mine):
     import torch
 
     for width in (4, 8):
-        model = lively(mine.GPT(config(mine, width=width, vocab_size=40)))
+        model = lively(mine.GPT(config(mine, width=width, vocab_size=40)), 0.5)
         logits = model(torch.arange(40)[:, None])[:, 0]  # each token alone
         values = torch.linalg.svdvals(logits - logits.mean(dim=0))
         rank = int((values > 1e-9 * values[0]).sum())
@@ -148,7 +136,7 @@ def golden(mine):
 
 def head(mine, **wishes):
     """Their Attention."""
-    return lively(mine.Attention(config(mine, **wishes)))
+    return lively(mine.Attention(config(mine, **wishes)), 0.5)
 
 
 def tokens(time, width=8, batch=1):
@@ -206,7 +194,7 @@ def conserves(mine):
 def model_is_causal(mine):
     import torch
 
-    model = lively(mine.GPT(config(mine)))
+    model = lively(mine.GPT(config(mine)), 0.5)
     ids = torch.tensor([[3, 1, 4, 1, 5, 9]])
     logits = model(ids)
     for t in range(6):
@@ -224,7 +212,7 @@ def model_is_causal(mine):
 def order(mine):
     import torch
 
-    model = lively(mine.GPT(config(mine)))
+    model = lively(mine.GPT(config(mine)), 0.5)
     one, other = (model(torch.tensor([ids]))[0, -1] for ids in ([3, 1, 4, 5], [4, 3, 1, 5]))
     off = (one - other).abs().max().item()
     causes = ["places are not embedded", "all places get the same vector"]

@@ -2,7 +2,7 @@
 
 import math
 
-from buildgpt.course.checking import check, expect, refused
+from buildgpt.course.checking import check, expect, lively, refused, tokens
 
 
 def config(mine, **wishes):
@@ -14,22 +14,7 @@ def config(mine, **wishes):
 
 def head(mine, **wishes):
     """Their Attention in float64, with weights that are large enough to have an effect."""
-    import torch
-
-    torch.manual_seed(3)
-    module = mine.Attention(config(mine, **wishes)).double().eval()
-    with torch.no_grad():
-        for p in module.parameters():
-            p.normal_(0, 0.4)
-    return module
-
-
-def tokens(*shape):
-    """Random numbers in float64 that may have gradients."""
-    import torch
-
-    torch.manual_seed(sum(shape))
-    return torch.randn(shape, dtype=torch.float64, requires_grad=True)
+    return lively(mine.Attention(config(mine, **wishes)))
 
 
 @check("heads that do not divide the width are refused, with the nearest that do", step="heads")

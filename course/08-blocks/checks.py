@@ -1,6 +1,6 @@
 """What a block must do, and a model of several."""
 
-from buildgpt.course.checking import check, equal, expect
+from buildgpt.course.checking import check, equal, expect, lively, tokens
 
 
 def config(mine, **wishes):
@@ -8,26 +8,6 @@ def config(mine, **wishes):
     small = {"width": 16, "heads": 4, "context": 12, "vocab_size": 20}
     small |= {"layers": 2} if hasattr(mine.ModelConfig(), "layers") else {}
     return mine.ModelConfig(**(small | wishes))
-
-
-def lively(module):
-    """In float64, with weights that are large enough for everything to have an effect."""
-    import torch
-
-    torch.manual_seed(3)
-    module = module.double().eval()
-    with torch.no_grad():
-        for p in module.parameters():
-            p.normal_(0, 0.4)
-    return module
-
-
-def tokens(*shape):
-    """Random numbers in float64 that may have gradients."""
-    import torch
-
-    torch.manual_seed(sum(shape))
-    return torch.randn(shape, dtype=torch.float64, requires_grad=True)
 
 
 @check("in the MLP each token is on its own", step="mlp")

@@ -170,6 +170,26 @@ class Mine:
         raise Missing(name, f"{self.folder.name}/{due}.py" if due else self.folder.name)
 
 
+def lively(module: Any, spread: float = 0.4) -> Any:
+    """A module in float64, with weights that are large enough for everything to have an effect."""
+    import torch
+
+    torch.manual_seed(3)
+    module = module.double().eval()
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.normal_(0, spread)
+    return module
+
+
+def tokens(*shape: int) -> Any:
+    """Random numbers in float64 that may have gradients, for vectors of tokens."""
+    import torch
+
+    torch.manual_seed(sum(shape))
+    return torch.randn(shape, dtype=torch.float64, requires_grad=True)
+
+
 def top_level(path: Path) -> set[str]:
     """The classes and functions that a file defines; none where it is no Python."""
     try:
