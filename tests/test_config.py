@@ -64,7 +64,12 @@ def test_every_key_is_written_and_read_back(tmp_path):
             architecture="modern",
         ),
         config.DataConfig(
-            path="a folder/ä", tokenizer="gpt2", val_tokens=99, align="documents", hellaswag="h"
+            path="a folder/ä",
+            tokenizer="gpt2",
+            val_tokens=99,
+            align="documents",
+            noise=0.5,
+            hellaswag="h",
         ),
         config.TrainConfig(
             steps=7,
@@ -327,6 +332,7 @@ def test_a_recipe_that_is_not_there_is_refused(tmp_path):
         ("[model]\nwidth = -8", "model.width must be at least 1"),
         ("[model]\ncontext = 0", "model.context must be at least 1"),
         ("[model]\ndropout = 1", "model.dropout must be at least 0 and below 1"),
+        ("[data]\nnoise = 1.0", "data.noise must be at least 0 and below 1"),
         (
             "[model]\nheads = 5\nwidth = 64",
             "model.heads = 5 does not divide model.width = 64; nearest that does: 4",

@@ -344,6 +344,31 @@ def test_epochs_are_shifted_by_all_that_is_possible(tmp_path):
     assert (shifted.sequences, shifted.dropped) == (5, 7)
 
 
+def test_noise_puts_other_tokens_of_the_text_into_the_inputs_alone(tmp_path):
+    """A stream whose rare ids are few: what stands in is as frequent as in the text."""
+    ids = np.where(np.arange(50_001) % 10 == 9, 9, np.arange(50_001) % 2)
+    stream = stream_of(tmp_path, [ids.tolist()])
+    clean, noisy = Batches(stream, 100, 3), Batches(stream, 100, 3, noise=0.3)
+    (x, y), (x2, y2) = clean(0, 1000), noisy(0, 1000)
+    assert torch.equal(y, y2)
+    # 0 stands in 0.5, 1 in 0.4, 9 in 0.1 of the places: so many of those that are hit change.
+    changed = 0.3 * (1 - 0.5**2 - 0.4**2 - 0.1**2)
+    assert (x != x2).double().mean().item() == pytest.approx(changed, abs=0.01)
+    assert (x2 == 9).double().mean().item() == pytest.approx(0.1, abs=0.005)
+    first, again = x2[:500], x2[500:]  # the same text, an epoch later
+    order = [torch.tensor([noisy.sequence(e * 500 + i) for i in range(500)]) for e in (0, 1)]
+    assert not torch.equal(first[order[0].argsort()], again[order[1].argsort()])
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 40), st.integers(1, 9), st.integers(0, 3))
+def test_noise_follows_from_the_position_alone(scratch, first, count, seed):
+    stream = stream_of(scratch(), [list(range(101))])
+    together = Batches(stream, 4, seed, noise=0.5)(first, count)[0]
+    alone = [Batches(stream, 4, seed, noise=0.5)(first + i, 1)[0] for i in range(count)]
+    assert torch.equal(together, torch.cat(alone))
+
+
 def test_the_order_does_not_depend_on_what_was_read_before(tmp_path):
     stream = stream_of(tmp_path, [list(range(101))])
     used = Batches(stream, 4, seed=2)

@@ -93,7 +93,7 @@ def test_aligned_sequences_begin_with_documents(read, fit, tmp_path):
         fit("aligned", "data.align=none", resume=True)
 
 
-def test_epochs_that_are_shifted_are_so_after_a_resume_too(read, fit, words, tmp_path):
+def test_shifts_and_noise_are_the_same_after_a_resume(read, fit, words, tmp_path):
     """At 32 sequences in a run and some 9 in this text; the rate is the same for any steps."""
     (tmp_path / "short.txt").write_text(words[:180])
     api.prepare([tmp_path / "short.txt"], tmp_path / "short")
@@ -102,9 +102,16 @@ def test_epochs_that_are_shifted_are_so_after_a_resume_too(read, fit, words, tmp
     fit("plain", *wishes)
     assert len({tuple(row.tolist()) for row in read}) < 16
     read.clear()
-    whole = fit("whole", *wishes, "data.align=shifted")
-    assert len({tuple(row.tolist()) for row in read}) > 24
-    fit("run", *wishes, "data.align=shifted", "train.steps=5")
+    fit("shifted", *wishes, "data.align=shifted")
+    shifted = list(read)
+    assert len({tuple(row.tolist()) for row in shifted}) > 24
+    wishes += ["data.align=shifted", "data.noise=0.2"]
+    read.clear()
+    whole = fit("whole", *wishes)
+    assert not torch.equal(torch.stack(read), torch.stack(shifted))
+    fit("run", *wishes, "train.steps=5")
+    with pytest.raises(UsageError, match=r"data\.noise cannot change in a run"):
+        fit("run", "data.noise=0", resume=True)
     resumed = fit("run", "train.steps=8", resume=True)
     for name in ("model.safetensors", "optimizer.safetensors"):
         assert (newest(resumed) / name).read_bytes() == (newest(whole) / name).read_bytes()

@@ -11,8 +11,9 @@ from .tokenizer import Tokenizer, load_tokenizer
 
 # A resumed run must stay the same run, so these may not change.
 FIXED_KEYS = (
-    *("model.", "modern.", "data.tokenizer", "data.align", "train.seed", "train.tokens_per_step"),
-    *("train.double_at", "train.optimizer", "train.normuon", "train.init_from"),
+    *("model.", "modern.", "data.tokenizer", "data.align", "data.noise", "train.seed"),
+    *("train.tokens_per_step", "train.double_at", "train.optimizer", "train.normuon"),
+    "train.init_from",
 )
 
 

@@ -107,7 +107,12 @@ class DataConfig(Section):
     val_tokens: int = 0  # 0: the whole validation split
     # documents: every sequence begins with one; shifted: each epoch is cut at other places.
     align: Literal["none", "documents", "shifted"] = "none"
+    noise: float = 0.0  # the share of a sequence's inputs that others of the text stand in for
     hellaswag: str = "data/hellaswag/hellaswag_val.jsonl"  # read where train.hellaswag_every asks
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.noise < 1, "data.noise must be at least 0 and below 1")
 
 
 @dataclass(frozen=True)

@@ -219,6 +219,7 @@ class Batches:
     begin with a document, which is with the id `opening`; `dropped` counts them. If it `shifts`,
     the sequences of each epoch after the first begin some tokens later, fewer than T: a small
     text that is read often is cut at other places each time, and less of it is learnt by heart.
+    A share `noise` of what is read is replaced by other tokens of the stream; the targets are not.
     """
 
     def __init__(
@@ -228,8 +229,9 @@ class Batches:
         seed: int,
         opening: int | None = None,
         shifts: bool = False,
+        noise: float = 0.0,
     ) -> None:
-        self.stream, self.context, self.seed = stream, context, seed
+        self.stream, self.context, self.seed, self.noise = stream, context, seed, noise
         self.starts: Sequence[int] | np.ndarray = range(0, len(stream) - context, context)
         self.orders: dict[int, np.ndarray] = {}
         if not self.starts:
@@ -273,7 +275,22 @@ class Batches:
         starts = [self.start(p) for p in range(first, first + count)]
         tokens = np.stack([self.stream.read(s, s + self.context + 1) for s in starts])
         both = torch.from_numpy(tokens.astype(np.int64))
-        return both[:, :-1], both[:, 1:]  # the target of each token is the token after it
+        x, y = both[:, :-1], both[:, 1:]  # the target of each token is the token after it
+        if self.noise:
+            x = torch.stack([self.replace(ids, first + row) for row, ids in enumerate(x)])
+        return x, y
+
+    def replace(self, ids: Tensor, position: int) -> Tensor:
+        """Some of a position's ids (T,), by chance, give way to those of any other sequence.
+
+        So a model cannot rely on any single token before it, and what it learns is smoothed as
+        n-gram counts are (unigram noising; Xie et al. 2017).
+        """
+        generator = np.random.RandomState([self.seed, position, 2])
+        start = generator.randint(len(self.stream) - self.context)
+        others = self.stream.read(start, start + self.context).astype(np.int64)
+        hit = torch.from_numpy(generator.random_sample(self.context) < self.noise)
+        return torch.where(hit, torch.from_numpy(others), ids)
 
 
 class Corpus:

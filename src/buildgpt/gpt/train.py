@@ -51,8 +51,8 @@ class Trainer:
         self.replica = Replica(self.model, runtime)
         self.optimizer = optim.build_optimizer(self.model, wish, runtime.dtype)
         self.scaler = torch.amp.GradScaler(runtime.device.type, enabled=runtime.needs_scaler)
-        order = (self.recipe.model.context, wish.seed, self.corpus.opening, self.corpus.shifts)
-        self.batches = Batches(self.corpus.train, *order)
+        order = (wish.seed, self.corpus.opening, self.corpus.shifts, recipe.data.noise)
+        self.batches = Batches(self.corpus.train, self.recipe.model.context, *order)
         self.micro_batch = divide(self.recipe, runtime.world_size)
         self.step, self.end = 0, float(wish.steps)  # updates done, and in all
         self.saved = self.reported = -1  # the step of the newest checkpoint, of the last report
