@@ -17,7 +17,6 @@ from the shards instead: see race.py.
 import argparse
 import json
 import lzma
-import os
 import queue
 import shlex
 import shutil
@@ -36,7 +35,7 @@ from pathlib import Path
 from typing import Any
 
 from contenders import FULL, OPTIONS, STEPS_A_TURN, TINY, Scale, in_a_line
-from record import add_peers, commit, hardware, without_paths
+from record import add_peers, commit, environment, hardware, without_paths
 
 from buildgpt.api import find_recipe
 from buildgpt.core import load_core
@@ -109,12 +108,6 @@ class Worker:
         """End it."""
         self.process.kill()
         self.process.wait()
-
-
-def environment() -> dict[str, str]:
-    """What a process needs to find this checkout's code; compilers that share the cores."""
-    paths = filter(None, [str(HERE.parent / "src"), os.environ.get("PYTHONPATH", "")])
-    return {"TORCHINDUCTOR_COMPILE_THREADS": "4"} | os.environ | {"PYTHONPATH": ":".join(paths)}
 
 
 Start = Callable[[str, int], Any]

@@ -29,6 +29,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from record import environment
+
 from buildgpt.api import find_recipe
 from buildgpt.core import load_core
 
@@ -191,8 +193,6 @@ def take_over(source: Path, state: Path) -> None:
 
 def end_in_time(command: list[str], seconds: float) -> int:
     """Run a command; when the time is over ask it to stop, which saves. Its exit status."""
-    from gpu import environment
-
     process = subprocess.Popen(command, env=environment())
     try:
         return process.wait(timeout=max(seconds, 1.0))

@@ -30,6 +30,12 @@ def hardware() -> dict[str, Any]:
     }
 
 
+def environment() -> dict[str, str]:
+    """What a process needs to find this checkout's code; compilers that share a GPU's cores."""
+    paths = filter(None, [str(HERE.parent / "src"), os.environ.get("PYTHONPATH", "")])
+    return {"TORCHINDUCTOR_COMPILE_THREADS": "4"} | os.environ | {"PYTHONPATH": ":".join(paths)}
+
+
 def save(result: dict[str, Any], kind: str, out: Path | None) -> Path:
     """Write a record to `out`, else to results/DATE-KIND.json, and say where; returns its path."""
     out = out or HERE / "results" / f"{result['date']}-{kind}.json"

@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from buildgpt import api, watch
-from buildgpt import cli as command_line
+from buildgpt import api, program, watch
 from buildgpt.gpt import checkpoint, runlog, train
 from buildgpt.gpt.config import load_recipe
 
@@ -530,4 +529,4 @@ def test_what_is_suggested_can_be_typed(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path / "nowhere"))
     monkeypatch.setattr(sys, "argv", [str(tmp_path / ".venv" / "bin" / "buildgpt")])
-    assert command_line.program_name() == os.path.join(".venv", "bin", "buildgpt")
+    assert program.program_name() == os.path.join(".venv", "bin", "buildgpt")

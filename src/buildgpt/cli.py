@@ -5,7 +5,6 @@ import math
 import os
 import re
 import shlex
-import shutil
 import sys
 from contextlib import suppress
 from io import TextIOWrapper
@@ -19,6 +18,7 @@ from . import __version__, api
 from .core import Core, load_core
 from .course.commands import app as course
 from .course.own import core_for
+from .program import program_name
 
 app = typer.Typer(
     help="Build GPT-2 from an empty file, then reproduce it for the price of a lunch.",
@@ -109,15 +109,6 @@ def free_name(runs: Path, wish: str) -> str:
     """The wished name, or the first of wish-2, wish-3, ... that no run has."""
     names = [wish, *(f"{wish}-{number}" for number in range(2, 10_000))]
     return next(name for name in names if not (runs / name).exists())
-
-
-def program_name() -> str:
-    """How this program was called, so that what is suggested can be typed as it is."""
-    called = Path(sys.argv[0])
-    found = shutil.which("buildgpt")
-    if found and called.name == "buildgpt" and Path(found).resolve() == called.resolve():
-        return "buildgpt"
-    return os.path.relpath(called) if called.name.startswith("buildgpt") else "buildgpt"
 
 
 def run_training(

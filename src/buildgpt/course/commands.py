@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from buildgpt.program import program_name
+
 if TYPE_CHECKING:
     from .folder import Folder
     from .show import Screen
@@ -28,8 +30,6 @@ Module = Annotated[
 
 def screen() -> "Screen":
     """Where to write."""
-    from buildgpt.cli import program_name
-
     from .show import Screen
 
     return Screen(program_name())
