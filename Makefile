@@ -38,9 +38,11 @@ lint: $(STAMP)-dev
 	$(BIN)/mypy
 	$(BIN)/python tools/bench_table.py --check
 
-# PEERS="../build-nanogpt ../nanoGPT" TEXT=tinyshakespeare.txt: measure beside those, learn from that.
+# PEERS="../build-nanogpt ../nanoGPT" TEXT=tinyshakespeare.txt: measure beside those, learn from that;
+# SEEDS=3: each recipe learns three times, which takes thirteen minutes more.
 bench: $(STAMP)-dev
-	$(BIN)/python benchmarks/cpu.py $(addprefix --peer ,$(PEERS)) $(addprefix --text ,$(TEXT))
+	$(BIN)/python benchmarks/cpu.py $(addprefix --peer ,$(PEERS)) $(addprefix --text ,$(TEXT)) \
+	  $(addprefix --seeds ,$(SEEDS))
 	$(BIN)/python tools/bench_table.py
 
 rehearsal: $(STAMP)-dev

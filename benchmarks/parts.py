@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-RECIPES = ("shakespeare", "modern-shakespeare")  # where they are bundled
+# What learns, and for how many seconds.
+RECIPES = {"shakespeare": 75.0, "modern-shakespeare": 75.0, "modern-shakespeare-4min": 240.0}
 # Layers, heads, width, context, vocabulary, micro-batch, dtype: where logits are the most of it.
 LOGITS = (4, 12, 768, 1024, 50257, 4, "bf16")
 # Context, sequences a step: of the 10.7M-parameter model of cpu.py, and of the demo.
@@ -81,7 +82,7 @@ def starting(words: argparse.Namespace, record: dict[str, Any]) -> dict[str, Any
     with tempfile.TemporaryDirectory() as folder:
         return {
             recipe: {"first": first, "later": statistics.median(rest)}
-            for recipe in bundled()
+            for recipe in RECIPES
             for first, *rest in [[start(recipe, Path(folder), i) for i in range(4)]]
         }
 
@@ -114,7 +115,7 @@ def remembering(words: argparse.Namespace, record: dict[str, Any]) -> dict[str, 
 
 
 def learning(words: argparse.Namespace, record: dict[str, Any]) -> dict[str, Any]:
-    """The validation loss of each recipe after so many seconds, compiling included."""
+    """The validation loss of each recipe after its seconds, compiling included, by seeds."""
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "shakespeare"
         if words.text:
@@ -122,29 +123,40 @@ def learning(words: argparse.Namespace, record: dict[str, Any]) -> dict[str, Any
             subprocess.run(
                 [*program(), *wishes], check=True, env=source(), stdout=subprocess.DEVNULL
             )
-        return {recipe: learn(recipe, Path(folder), data, words) for recipe in bundled()}
+        found = {}
+        for recipe, seconds in RECIPES.items():
+            settings = [f"data.path={data}", f"train.max_seconds={words.seconds or seconds}"]
+            runs = [learn(recipe, Path(folder), seed, settings) for seed in range(words.seeds)]
+            found[recipe] = together(runs) | {
+                "text": words.text.name if words.text else "the bundled plays"
+            }
+        return found
 
 
-def learn(recipe: str, folder: Path, data: Path, words: argparse.Namespace) -> dict[str, Any]:
-    """A whole run's summary, and its curve."""
+def learn(recipe: str, folder: Path, seed: int, settings: list[str]) -> dict[str, Any]:
+    """A whole run's summary, the seconds of its whole command, and its curve."""
     from buildgpt.core import load_core
 
-    settings = [f"data.path={data}", f"train.max_seconds={words.seconds}", "data.val_tokens=0"]
-    command = training(recipe, folder / "runs" / recipe, settings)
-    output = subprocess.run(command, check=True, env=source(), stdout=subprocess.PIPE, text=True)
-    lines = load_core().runlog.read_metrics(folder / "runs" / recipe / "bench")
-    keys = ("step", "seconds", "loss")
+    runs = folder / "runs" / recipe / str(seed)
+    wishes = [*settings, f"train.seed={seed}", "data.val_tokens=0", "sample.at=[]"]
+    began = time.monotonic()
+    output = subprocess.run(
+        training(recipe, runs, wishes), check=True, env=source(), stdout=subprocess.PIPE, text=True
+    )
+    took = time.monotonic() - began
+    keys, lines = ("step", "seconds", "loss"), load_core().runlog.read_metrics(runs / "bench")
     curve = [{key: line[key] for key in keys} for line in lines if line["kind"] == "train"]
     summary = json.loads(output.stdout.splitlines()[-1]) | {"run": recipe}
-    text = words.text.name if words.text else "the bundled plays"
-    return summary | {"text": text, "curve": curve[:: max(1, len(curve) // 100)]}
+    summary |= {"seed": seed, "command_seconds": round(took, 1)}
+    return summary | {"curve": curve[:: max(1, len(curve) // 100)]}
 
 
-def bundled() -> list[str]:
-    """The recipes that there are."""
-    from buildgpt.api import RECIPES as folder
-
-    return [name for name in RECIPES if (folder / f"{name}.toml").exists()]
+def together(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Runs that differ by seed as one: the first one, but with the mean loss, and all losses."""
+    losses = [run["val_loss"] for run in runs]
+    keys = ("seed", "step", "seconds", "command_seconds", "val_loss")
+    seeds = [{key: run[key] for key in keys} for run in runs]
+    return runs[0] | {"val_loss": statistics.mean(losses), "seeds": seeds}
 
 
 def training(recipe: str, runs: Path, settings: list[str]) -> list[str]:
@@ -218,10 +230,11 @@ def memory_words(row: dict[str, Any]) -> list[str]:
 
 def learning_words(rows: dict[str, Any]) -> list[str]:
     """The losses."""
-    return [
-        f"  {n:20} validation loss {r['val_loss']:.4f} after {r['seconds']:.1f} s"
-        for n, r in rows.items()
-    ]
+    found = []
+    for name, row in rows.items():
+        losses = ", ".join(f"{seed['val_loss']:.4f}" for seed in row["seeds"])
+        found.append(f"  {name:24} validation loss {losses} after {row['seconds']:.1f} s")
+    return found
 
 
 WORDS: dict[str, Callable] = {

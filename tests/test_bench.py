@@ -42,7 +42,14 @@ RECORD = {
     "starting": {"shakespeare": {"first": 4.0, "later": 2.62}},
     "memory": {"ratio": 2.25, "micro_batch": 4, "context": 1024, "own_gb": 1.0, "whole_gb": 2.25},
     "learning": {
-        "shakespeare": {"text": "a.txt", "seconds": 75.1, "val_loss": 1.4567, "curve": []}
+        "shakespeare": {"text": "a.txt", "seconds": 75.1, "val_loss": 1.4567, "curve": []},
+        "better": {
+            "text": "a.txt",
+            "seconds": 240.2,
+            "val_loss": 1.4,
+            "curve": [],
+            "seeds": [{"val_loss": 1.3}, {"val_loss": 1.5}],
+        },
     },
 }
 
@@ -79,6 +86,7 @@ def test_every_part_that_was_measured_has_its_row(tables, tmp_path):
         "| **buildgpt**, bf16 | 123 | 61% |",
         "| **buildgpt**, bf16, a prompt of 512 tokens | 100 |",
         "| `shakespeare` on a.txt, 75 s | **1.457** |",
+        "| `better` on a.txt, 240 s | **1.400**, the mean of 1.300, 1.500 |",
         "| `shakespeare`: from the command to the first step | 2.6 s |",
         "| the loader's share of a step (10.7M parameters) | 0.14% |",
     ):

@@ -87,12 +87,19 @@ def generating(record: dict[str, Any]) -> str:
 def learning(record: dict[str, Any]) -> str:
     """What the recipes learn in their seconds."""
     cells = [
-        (f"`{name}` on {row['text']}, {row['seconds']:.0f} s", f"**{row['val_loss']:.3f}**")
+        (f"`{name}` on {row['text']}, {row['seconds']:.0f} s", loss_cell(row))
         for name, row in record.get("learning", {}).items()
         if isinstance(row, dict)
     ]
     head = "learning: characters, the whole validation split, final weights"
     return table((head, "validation loss"), cells)
+
+
+def loss_cell(row: dict[str, Any]) -> str:
+    """A loss; where it is the mean of several seeds, these too."""
+    losses = [f"{seed['val_loss']:.3f}" for seed in row.get("seeds", [])]
+    mean = f"**{row['val_loss']:.3f}**"
+    return mean if len(losses) < 2 else f"{mean}, the mean of {', '.join(losses)}"
 
 
 def rest(record: dict[str, Any]) -> str:
