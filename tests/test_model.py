@@ -292,6 +292,30 @@ def test_a_loss_in_parts_keeps_the_small_gradients_of_fp16(monkeypatch):
     assert (narrow - exact).norm() < 0.01 * exact.norm()
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_loss_in_parts_is_as_near_to_the_true_one_as_the_whole(monkeypatch, dtype):
+    """Gradients of hidden states and head, each against float64: rounding is all that differs."""
+    hidden, weight = torch.randn(2, 128, 32), torch.randn(1024, 32) / 3
+    targets = torch.randint(1000, (2, 128))
+
+    def gradients(dtype, in_parts):
+        wide = torch.float64 if dtype is None else torch.float32
+        x, head = (t.detach().to(wide, copy=True).requires_grad_() for t in (hidden, weight))
+        with torch.autocast("cpu", dtype or torch.bfloat16, enabled=dtype is not None):
+            if in_parts:
+                given = (x.flatten(0, 1), head, targets.flatten(), 1000, 0.0)
+                loss = model_module.LossInParts.apply(*given)
+            else:
+                logits = F.linear(x, head)[..., :1000]
+                loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten())
+        return torch.autograd.grad(loss * 256, [x, head])
+
+    monkeypatch.setattr(model_module, "LOGITS_AT_ONCE", 50 * 1024)
+    true, whole, parts = gradients(None, False), gradients(dtype, False), gradients(dtype, True)
+    for exact, one, other in zip(true, whole, parts):
+        assert (other - exact).norm() <= 1.05 * (one - exact).norm() < 0.01 * exact.norm()
+
+
 def test_micro_batches_add_up_to_the_batch():
     model = lively(TINY, torch.float64)
     ids = random_ids(12, 9)
