@@ -327,6 +327,14 @@ def test_an_estimate_by_hand(say):
     assert alone["tokens_per_second"] == round(524288 / (8 * products + update))
 
 
+def test_a_small_model_waits_for_its_kernels(say):
+    """Three layers for 1 ms each, four sequences of 64 at once of the 16 of a step."""
+    words = ["--gpu", "b200", "--set", "train.micro_batch=4", "--set", "data.tokenizer=byte"]
+    speed = planned(say, "shakespeare", *words)["tokens_per_second"]
+    micro_steps = 1024 / planned(say, "shakespeare", *words)["micro_batch"] / 64
+    assert speed <= 1024 / (micro_steps * 3 * 1e-3)
+
+
 def test_fewer_or_more_gpus_than_measured_are_said_to_be_taken_for_as_fast(say):
     two = planned(say, "gpt2-124m", "--gpu", "h100", "--gpus", 2)
     assert two["tokens_per_second"] == 2 * 468114

@@ -34,6 +34,7 @@ LADDER_GB = (6, 8, 12, 16, 24, 40, 80, 141)
 GB = 1e9
 # Evaluation has the forward pass alone, a third of a training step's FLOPs.
 EVALUATION_SHARE = 1 / 3
+LAUNCH_SECONDS = 1e-3  # of one layer's kernels, forward and backward
 # AdamW reads weight, gradient and two moments and writes three of them, 4 bytes each.
 UPDATE_BYTES = 28
 SMALL_MODEL = 50_000_000  # parameters; a smaller one leaves a GPU waiting for its next kernel
@@ -235,6 +236,8 @@ def step_seconds(
 ) -> float:
     """Estimated: products at a share of the peak, then the update, then the exchange of gradients.
 
+    A small model's products wait for their kernels to be launched, some hundred a layer forward
+    and backward, at some 10 us each.
     A ring sends 2 (R - 1) / R of the gradients' bytes over each link. FSDP sends (R - 1) / R of
     them, and as often as there are micro-steps the weights, for the forward and backward pass.
     """
@@ -247,7 +250,8 @@ def step_seconds(
     gathered = 2 * value_bytes(core, recipe, "cuda") * micro_steps
     sent = (FP32 + gathered if sharded else 2 * FP32) * held * (ranks - 1) / ranks
     link = gpu["link_gb_s"] * GB * gpu["link_utilisation"]
-    return flops / peak + update / (gpu["bandwidth_gb_s"] * GB) + sent / link
+    launching = LAUNCH_SECONDS * recipe.model.layers * micro_steps
+    return max(flops / peak, launching) + update / (gpu["bandwidth_gb_s"] * GB) + sent / link
 
 
 def smallest_change(core: Core, recipe: Any, gpu: dict[str, Any], ranks: int) -> str:
