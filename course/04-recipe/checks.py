@@ -29,6 +29,8 @@ def small(mine, **train):
         rate = 0.01 if hasattr(known, "width") else 0.1  # a table takes longer strides
         one = {"layers": 1} if hasattr(known, "layers") else {}
         wishes = {"steps": 30, "tokens_per_step": 64, "lr": rate, "seed": 1} | train
+        if hasattr(mine.TrainConfig(), "warmup_steps"):
+            wishes["warmup_steps"] = 0
         yield mine.Recipe(
             model=mine.ModelConfig(context=16, **one),
             data=mine.DataConfig(path=str(path)),

@@ -190,6 +190,11 @@ def tokens(*shape: int) -> Any:
     return torch.randn(shape, dtype=torch.float64, requires_grad=True)
 
 
+def trainer(mine: Mine, recipe: Any) -> Any:
+    """Their Trainer of a recipe."""
+    return mine.Trainer(recipe)
+
+
 def top_level(path: Path) -> set[str]:
     """The classes and functions that a file defines; none where it is no Python."""
     try:
