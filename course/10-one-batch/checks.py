@@ -38,7 +38,10 @@ def said(own):
     return out.getvalue()
 
 
-@check("tokens that make no whole number of sequences are refused, with a number that does", step="exact")
+@check(
+    "tokens that make no whole number of sequences are refused, with a number that does",
+    step="exact",
+)
 def whole_sequences(mine):
     for per_step, context, nearest in ((100, 64, "128"), (10, 64, "64"), (650, 622, "622")):
         with refused(

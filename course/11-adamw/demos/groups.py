@@ -12,7 +12,7 @@ for group in optimizer.param_groups:
     print(f"{len(group['params']):3} tensors, {weights:,} weights, decay {group['weight_decay']}")
 gain, matrix = model.norm.weight, model.blocks[0].mlp.up.weight
 before = gain.norm().item(), matrix.norm().item()
-for step in range(300):
+for _ in range(300):
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
     optimizer.step()
