@@ -39,7 +39,8 @@ def array(mine):
         equal(found.tolist(), tokenizer.encode(text), given=given)
 
 
-@check("a corpus is the ids of its file, in order", step="corpus")
+# From lesson 13 on a part of the file is held out; that lesson checks both parts together.
+@check("a corpus is the ids of its file, in order", step="corpus", until="13")
 def whole_file(mine):
     for text in ("a", "To be,\nor né\n"):
         with tempfile.TemporaryDirectory() as folder:

@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 
 from buildgpt.course.checking import check, equal, expect, near, refused
+from buildgpt.course.checking import trainer as trainer_of
 
 TEXT = "abcab " * 200
 
@@ -29,6 +30,8 @@ def small(mine, **train):
         rate = 0.01 if hasattr(known, "width") else 0.1  # a table takes longer strides
         one = {"layers": 1} if hasattr(known, "layers") else {}
         wishes = {"steps": 30, "tokens_per_step": 64, "lr": rate, "seed": 1} | train
+        if hasattr(mine.TrainConfig(), "warmup_steps"):
+            wishes["warmup_steps"] = 0
         yield mine.Recipe(
             model=mine.ModelConfig(context=16, **one),
             data=mine.DataConfig(path=str(path)),
@@ -69,7 +72,7 @@ def frozen(mine):
 @check("a run does as many steps as its recipe says, and learns", step="trainer")
 def runs(mine):
     with small(mine, steps=30) as recipe:
-        trainer = mine.Trainer(recipe)
+        trainer = trainer_of(mine, recipe)
         trainer.run()
     equal(trainer.step, 30, given="train.steps = 30: the updates done")
     expect(trainer.loss < 3, f"{trainer.loss:.3f}", "below 3", "the loss after 30 steps")
@@ -80,7 +83,7 @@ def vocabulary(mine):
     import torch
 
     with small(mine) as recipe:
-        found = mine.Trainer(recipe).model(torch.tensor([[65]])).shape[-1]
+        found = trainer_of(mine, recipe).model(torch.tensor([[65]])).shape[-1]
     equal(found, 257, given="model.vocab_size = 0: how many logits a token gets")
 
 
@@ -89,7 +92,7 @@ def repeatable(mine):
     losses = []
     for seed in (1, 1, 2):
         with small(mine, seed=seed, steps=3) as recipe:
-            trainer = mine.Trainer(recipe)
+            trainer = trainer_of(mine, recipe)
             trainer.run()
             losses.append(trainer.loss)
     causes = ["torch.manual_seed comes after the model is made, or not at all"]
@@ -102,7 +105,7 @@ def repeatable(mine):
 @check("a step reads tokens_per_step tokens, each step other ones", step="trainer")
 def reads(mine):
     with small(mine, steps=3, tokens_per_step=64) as recipe:
-        trainer, asked = mine.Trainer(recipe), []
+        trainer, asked = trainer_of(mine, recipe), []
         batches = trainer.batches
         trainer.batches = lambda first, count: asked.append((first, count)) or batches(first, count)
         trainer.run()
@@ -176,6 +179,8 @@ def command(mine):
     with small(mine) as recipe, recipe_file("") as path:
         words = [str(path), "--set", f"data.path={Path(recipe.data.path).as_posix()}"]
         words += ["--set", "train.steps=5", "--set", "sample.prompt=ab", "--set", "model.context=8"]
+        if mine.done("14-resume/restore"):
+            words += ["--runs", str(path.parent / "runs")]
         out, err = io.StringIO(), io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             status = mine.main(words)

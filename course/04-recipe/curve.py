@@ -5,6 +5,7 @@ STEPS = 150
 
 def losses(mine, text, seed):
     """The loss of each step of 16 sequences of 32 tokens, as a recipe decides it."""
+    from buildgpt.course.checking import trainer as trainer_of
     from buildgpt.course.curves import watched
 
     wishes = {"steps": STEPS, "tokens_per_step": 512, "lr": 0.1, "seed": seed}
@@ -13,5 +14,5 @@ def losses(mine, text, seed):
         data=mine.DataConfig(path=str(text)),
         train=mine.TrainConfig(**wishes),
     )
-    trainer = mine.Trainer(recipe)
+    trainer = trainer_of(mine, recipe)
     return watched(trainer.model, trainer.run)

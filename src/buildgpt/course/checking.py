@@ -13,6 +13,8 @@ A check is about behaviour: never about source text, inner names or the order of
 
 import ast
 import importlib.util
+import tempfile
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -188,6 +190,16 @@ def tokens(*shape: int) -> Any:
 
     torch.manual_seed(sum(shape))
     return torch.randn(shape, dtype=torch.float64, requires_grad=True)
+
+
+def trainer(mine: Mine, recipe: Any) -> Any:
+    """Their Trainer of a recipe, from lesson 14 on in a folder that goes when it goes."""
+    if not mine.done("14-resume/restore"):
+        return mine.Trainer(recipe)
+    place = tempfile.TemporaryDirectory()
+    made = mine.Trainer(Path(place.name) / "run", recipe)
+    weakref.finalize(made, place.cleanup)
+    return made
 
 
 def top_level(path: Path) -> set[str]:
