@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from buildgpt.course import owners
 from buildgpt.course.series import Series
 
 ROOT = Path(__file__).parent.parent
@@ -92,6 +93,16 @@ def test_the_slider_holds_the_files_of_every_commit(site):
             lines = data["versions"][path][version]["lines"]
             plain = [unescape(sub(r"<[^>]+>", "", line)) for line in lines]
             assert "\n".join(plain) == tree[path].rstrip("\n")
+
+
+def test_a_page_says_who_writes_each_symbol(site):
+    """Each step that left a line in the core is linked with the slider's page of it."""
+    page = (site / "owners.html").read_text(encoding="utf-8")
+    owned = owners.owners(Series())
+    for one in owned:
+        assert one.path in page and one.symbol in page
+        assert all(f'href="slider.html#{step.label}"' in page for step, _ in one.carved())
+    assert f"{sum(one.uncarved for one in owned):,} are left" in page
 
 
 @needs_browser

@@ -4,6 +4,7 @@
     python tools/course.py check              # what must hold; --write renews 99-uncarved
     python tools/course.py check 3            # the same, of one lesson only
     python tools/course.py check bugs         # of the bug zoo only
+    python tools/course.py owners [model.py]  # which lesson and step wrote which file, or symbol
     python tools/course.py amend 3.2          # open a step (03-bigram/loss, or end)
     python tools/course.py amend --continue   # replay the later steps, write the patches anew
     python tools/course.py amend --abort      # forget the edit
@@ -32,6 +33,7 @@ import course_curves  # noqa: E402
 import course_zoo  # noqa: E402
 
 from buildgpt.core import load_core  # noqa: E402
+from buildgpt.course import owners  # noqa: E402
 from buildgpt.course.patches import BadPatch, parse  # noqa: E402
 from buildgpt.course.series import (  # noqa: E402
     AUTHOR,
@@ -247,6 +249,8 @@ def main() -> int:
     checking = verbs.add_parser("check", help="everything that must hold")
     checking.add_argument("lessons", nargs="*", help="only these, by number or name")
     checking.add_argument("--write", action="store_true", help="renew 99-uncarved first")
+    owning = verbs.add_parser("owners", help="which lesson and step wrote what of the core")
+    owning.add_argument("files", nargs="*", help="the symbols of these files, such as model.py")
     amending = verbs.add_parser("amend", help="open a step, take the edit, replay the later ones")
     amending.add_argument("step", nargs="?")
     amending.add_argument("--continue", action="store_true", dest="go_on")
@@ -279,6 +283,8 @@ def run(words: argparse.Namespace) -> int:
         if words.write:
             renew_uncarved()
         return check(words.lessons)
+    elif words.verb == "owners":
+        print(owners.table(Series(), in_core(words.files)))
     elif words.verb == "figures":
         record("figures", course_check.measure(Series()))
     elif words.verb == "curves":
@@ -294,6 +300,15 @@ def check(words: list[str]) -> int:
     if not words or "bugs" in words:
         count += course_zoo.check_zoo(Series())
     return 1 if count else 0
+
+
+def in_core(names: list[str]) -> list[str]:
+    """Files of the core by their paths in the series."""
+    paths = [f"gpt/{Path(name).stem}.py" for name in names]
+    for path, name in zip(paths, names):
+        if path not in core_tree():
+            raise WentWrong(f"the core has no {name}; it has: {', '.join(sorted(core_tree()))}")
+    return paths
 
 
 def record(name: str, measured: dict[str, Any]) -> None:

@@ -28,6 +28,7 @@ from typing import Any
 from buildgpt.course import prose
 from buildgpt.course.checking import load_checks
 from buildgpt.course.folder import place_data, place_text
+from buildgpt.course.owners import authors
 from buildgpt.course.patches import Tree
 from buildgpt.course.runner import due_checks, run_checks
 from buildgpt.course.series import (
@@ -202,6 +203,9 @@ def check_series(series: Series, findings: Findings) -> None:
         findings.need(len(heads) == 1, "two builds of the series have different commit ids")
         built = {f"gpt/{p.name}": p.read_text("utf-8") for p in Path(place).glob("one/gpt/*.py")}
         findings.need(built == last, "git am gives another tree than the course's own patching")
+    written = authors(series, len(series.steps)).items()
+    lines = {path: "".join(f"{line}\n" for line, _ in owned) for path, owned in written}
+    findings.need(lines == last, "some line of the core belongs to no step")
     text = "".join(step.path.read_bytes().decode() for step in series.steps)
     findings.need("\r" not in text, "a patch holds a carriage return")
 

@@ -15,7 +15,7 @@ from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 
-from buildgpt.course import prose
+from buildgpt.course import owners, prose
 from buildgpt.course.series import UNCARVED, Lesson, Series, Step
 
 ROOT = Path(__file__).parent.parent
@@ -50,6 +50,7 @@ def lay_out(series: Series) -> None:
         write(name, on_site((ROOT / "docs" / name).read_text(encoding="utf-8")))
     write("glossary.md", glossary(series))
     write("commands.md", commands())
+    write("owners.md", ownership(series))
     write("course/index.md", overview(series))
     for lesson in series.lessons:
         write(f"course/{lesson.name}.md", lesson_page(series, lesson))
@@ -218,6 +219,36 @@ def commands() -> str:
 def verbs(text: str) -> list[str]:
     """The verbs that a help text lists."""
     return re.findall(r"^  ([a-z-]+) ", text.partition("Commands:")[2], flags=re.M)
+
+
+# Who writes what.
+
+
+def ownership(series: Series) -> str:
+    """Which lesson and step wrote each file and symbol of the core, and what is left to carve."""
+    owned = owners.owners(series)
+    files = owners.by_file(owned)
+    left, every = sum(one.uncarved for one in files), sum(one.lines for one in files)
+    words = (
+        "Each line of the core was written by a step of the course, or waits for its lesson."
+        " Empty lines are not counted."
+        f" Lessons have carved {every - left:,} of {every:,} lines; {left:,} are left."
+    )
+    parts = ["# Who writes what", words, owned_table("file", [(one.path, one) for one in files])]
+    for file in files:
+        inside = [(one.symbol, one) for one in owned if one.path == file.path]
+        parts.append(hidden(file.path, owned_table("symbol", inside)))
+    return "\n\n".join(parts) + "\n"
+
+
+def owned_table(what: str, rows: list[tuple[str, owners.Owned]]) -> str:
+    """Names, their lines, those not carved yet, and the steps that wrote the others."""
+    lines = [f"| {what} | lines | not carved | steps |", "| --- | ---: | ---: | --- |"]
+    for name, one in rows:
+        steps = [f'<a href="slider.html#{s.label}">{s.label}</a>' for s, _ in one.carved()]
+        shown = name if name == owners.HEAD else f"`{name}`"
+        lines.append(f"| {shown} | {one.lines} | {one.uncarved} | {', '.join(steps)} |")
+    return "\n".join(lines)
 
 
 # The slider.
