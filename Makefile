@@ -9,7 +9,7 @@ ifneq ($(TORCH),)
 INSTALL = $(BIN)/uv pip install --quiet --python $(BIN)/python --torch-backend $(TORCH)
 endif
 
-.PHONY: help install demo test lint bench rehearsal course-check course-figures course-curves site clean
+.PHONY: help install demo test lint bench rehearsal course-check check-all course-figures course-curves site clean
 .DEFAULT_GOAL := help
 
 help:
@@ -19,6 +19,7 @@ help:
 	@echo "make bench       all figures that need no GPU, beside other implementations: a quarter of an hour"
 	@echo "make rehearsal   the whole path of a reproduction, small: some minutes on 2 cores"
 	@echo "make course-check    all that must hold of the course: some minutes on 2 cores"
+	@echo "make check-all       the same, and that its checks catch small mistakes in the lessons' lines"
 	@echo "make course-figures  measure what the lessons quote"
 	@echo "make course-curves   record the bands that a learner's loss is compared with"
 	@echo "make site        the course and the docs as a static site, in site/"
@@ -48,6 +49,9 @@ rehearsal: $(STAMP)-dev
 
 course-check: $(STAMP)-dev
 	OMP_NUM_THREADS=1 $(BIN)/python tools/course.py check
+
+check-all: course-check
+	OMP_NUM_THREADS=1 $(BIN)/python tools/course.py mutants
 
 course-figures: $(STAMP)-dev
 	OMP_NUM_THREADS=1 $(BIN)/python tools/course.py figures

@@ -4,6 +4,7 @@
     python tools/course.py check              # what must hold; --write renews 99-uncarved
     python tools/course.py check 3            # the same, of one lesson only
     python tools/course.py check bugs         # of the bug zoo only
+    python tools/course.py mutants            # whether checks catch small mistakes; or: mutants 3 4
     python tools/course.py owners [model.py]  # which lesson and step wrote which file, or symbol
     python tools/course.py amend 3.2          # open a step (03-bigram/loss, or end)
     python tools/course.py amend --continue   # replay the later steps, write the patches anew
@@ -30,6 +31,7 @@ sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tools")]
 
 import course_check  # noqa: E402
 import course_curves  # noqa: E402
+import course_mutants  # noqa: E402
 import course_zoo  # noqa: E402
 
 from buildgpt.core import load_core  # noqa: E402
@@ -249,6 +251,10 @@ def main() -> int:
     checking = verbs.add_parser("check", help="everything that must hold")
     checking.add_argument("lessons", nargs="*", help="only these, by number or name")
     checking.add_argument("--write", action="store_true", help="renew 99-uncarved first")
+    mutating = verbs.add_parser("mutants", help="whether the checks catch small mistakes")
+    mutating.add_argument("lessons", nargs="*", help="only these, by number or name")
+    mutating.add_argument("--count", type=int, default=course_mutants.COUNT, help="of a lesson")
+    mutating.add_argument("--seed", type=int, default=course_mutants.SEED)
     owning = verbs.add_parser("owners", help="which lesson and step wrote what of the core")
     owning.add_argument("files", nargs="*", help="the symbols of these files, such as model.py")
     amending = verbs.add_parser("amend", help="open a step, take the edit, replay the later ones")
@@ -283,6 +289,9 @@ def run(words: argparse.Namespace) -> int:
         if words.write:
             renew_uncarved()
         return check(words.lessons)
+    elif words.verb == "mutants":
+        enough = course_mutants.try_all(Series(), words.lessons, words.count, words.seed)
+        return 0 if enough else 1
     elif words.verb == "owners":
         print(owners.table(Series(), in_core(words.files)))
     elif words.verb == "figures":

@@ -62,14 +62,14 @@ class Findings:
 # Forked copies.
 
 
-def forked(function: Callable[[], Any]) -> tuple[Any, str]:
+def forked(function: Callable[[], Any], cpu_seconds: float = CPU_SECONDS) -> tuple[Any, str]:
     """What a function returns in a copy of this process, as JSON, and its error's text if any."""
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
         with contextlib.suppress(BaseException):
             signal.alarm(SECONDS)
-            signal.setitimer(signal.ITIMER_VIRTUAL, CPU_SECONDS)
+            signal.setitimer(signal.ITIMER_VIRTUAL, cpu_seconds)
             os.close(read)
             with os.fdopen(write, "w", encoding="utf-8") as pipe:
                 pipe.write(json.dumps(attempt(function)))
@@ -78,7 +78,7 @@ def forked(function: Callable[[], Any]) -> tuple[Any, str]:
     with os.fdopen(read, encoding="utf-8") as pipe:
         said = pipe.read()
     os.waitpid(child, 0)
-    return json.loads(said) if said else (None, f"no end after {CPU_SECONDS} s")
+    return json.loads(said) if said else (None, f"no end after {cpu_seconds} s")
 
 
 def attempt(function: Callable[[], Any]) -> tuple[Any, str]:
