@@ -6,6 +6,7 @@
     python tools/course.py check bugs         # of the bug zoo only
     python tools/course.py mutants            # whether checks catch small mistakes; or: mutants 3 4
     python tools/course.py owners [model.py]  # which lesson and step wrote which file, or symbol
+    python tools/course.py notebooks          # write the hands-on kits anew from the lessons
     python tools/course.py amend 3.2          # open a step (03-bigram/loss, or end)
     python tools/course.py amend --continue   # replay the later steps, write the patches anew
     python tools/course.py amend --abort      # forget the edit
@@ -32,6 +33,7 @@ sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tools")]
 import course_check  # noqa: E402
 import course_curves  # noqa: E402
 import course_mutants  # noqa: E402
+import course_notebooks  # noqa: E402
 import course_zoo  # noqa: E402
 
 from buildgpt.core import load_core  # noqa: E402
@@ -261,6 +263,7 @@ def main() -> int:
     amending.add_argument("step", nargs="?")
     amending.add_argument("--continue", action="store_true", dest="go_on")
     amending.add_argument("--abort", action="store_true")
+    verbs.add_parser("notebooks", help="write the hands-on kits anew from the lessons")
     verbs.add_parser("figures", help="measure anew what the lessons quote")
     verbs.add_parser("curves", help="record anew the bands of the lessons' losses")
     words = parser.parse_args()
@@ -292,6 +295,8 @@ def run(words: argparse.Namespace) -> int:
     elif words.verb == "mutants":
         enough = course_mutants.try_all(Series(), words.lessons, words.count, words.seed)
         return 0 if enough else 1
+    elif words.verb == "notebooks":
+        print("\n".join(map(str, course_notebooks.write(Series()))))
     elif words.verb == "owners":
         print(owners.table(Series(), in_core(words.files)))
     elif words.verb == "figures":
@@ -308,6 +313,9 @@ def check(words: list[str]) -> int:
         count += course_check.check_all(Series(), words)
     if not words or "bugs" in words:
         count += course_zoo.check_zoo(Series())
+    for path in [] if words else course_notebooks.stale(Series()):
+        print(f"  NO: {path} is not as the lessons are; python tools/course.py notebooks")
+        count += 1
     return 1 if count else 0
 
 
