@@ -9,7 +9,7 @@ ifneq ($(TORCH),)
 INSTALL = $(BIN)/uv pip install --quiet --python $(BIN)/python --torch-backend $(TORCH)
 endif
 
-.PHONY: help install demo test lint bench rehearsal course-check check-all course-figures course-curves site clean
+.PHONY: help install demo test lint bench rehearsal course-check check-all course-figures course-curves course-gallery site clean
 .DEFAULT_GOAL := help
 
 help:
@@ -22,6 +22,7 @@ help:
 	@echo "make check-all       the same, and that its checks catch small mistakes in the lessons' lines"
 	@echo "make course-figures  measure what the lessons quote"
 	@echo "make course-curves   record the bands that a learner's loss is compared with"
+	@echo "make course-gallery  let every lesson's model talk, for the site"
 	@echo "make site        the course and the docs as a static site, in site/"
 	@echo "make install     only what make demo needs, into .venv"
 
@@ -58,6 +59,9 @@ course-figures: $(STAMP)-dev
 
 course-curves: $(STAMP)-dev
 	OMP_NUM_THREADS=1 $(BIN)/python tools/course.py curves
+
+course-gallery: $(STAMP)-dev
+	OMP_NUM_THREADS=1 $(BIN)/python tools/course.py gallery
 
 site: $(STAMP)-dev
 	$(BIN)/python tools/site.py

@@ -12,6 +12,7 @@
     python tools/course.py amend --abort      # forget the edit
     python tools/course.py figures            # measure anew what the lessons quote
     python tools/course.py curves             # the same for the bands of `course curve`
+    python tools/course.py gallery            # let every lesson's model talk, for the site
 
 The last commit of the series holds our core, byte for byte.
 """
@@ -32,6 +33,7 @@ sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tools")]
 
 import course_check  # noqa: E402
 import course_curves  # noqa: E402
+import course_gallery  # noqa: E402
 import course_mutants  # noqa: E402
 import course_notebooks  # noqa: E402
 import course_zoo  # noqa: E402
@@ -266,6 +268,7 @@ def main() -> int:
     verbs.add_parser("notebooks", help="write the hands-on kits anew from the lessons")
     verbs.add_parser("figures", help="measure anew what the lessons quote")
     verbs.add_parser("curves", help="record anew the bands of the lessons' losses")
+    verbs.add_parser("gallery", help="let every lesson's model continue the gallery's prompt")
     words = parser.parse_args()
     try:
         return run(words)
@@ -303,6 +306,8 @@ def run(words: argparse.Namespace) -> int:
         record("figures", course_check.measure(Series()))
     elif words.verb == "curves":
         record("curves", {"curves": course_curves.record(Series())})
+    elif words.verb == "gallery":
+        record("gallery", {"pictures": course_gallery.record(Series())})
     return 0
 
 
@@ -313,10 +318,22 @@ def check(words: list[str]) -> int:
         count += course_check.check_all(Series(), words)
     if not words or "bugs" in words:
         count += course_zoo.check_zoo(Series())
-    for path in [] if words else course_notebooks.stale(Series()):
-        print(f"  NO: {path} is not as the lessons are; python tools/course.py notebooks")
-        count += 1
-    return 1 if count else 0
+    return 1 if count + (0 if words else made_anew(Series())) else 0
+
+
+def made_anew(series: Series) -> int:
+    """Tell what is made of the lessons and has to be made again; returns how much."""
+    found = [
+        f"{path} is not as the lessons are: notebooks" for path in course_notebooks.stale(series)
+    ]
+    found += [
+        f"{name}'s model is not in the gallery: gallery"
+        for name in course_gallery.unrecorded(series)
+    ]
+    for sentence in found:
+        what, _, verb = sentence.rpartition(": ")
+        print(f"  NO: {what}; python tools/course.py {verb}")
+    return len(found)
 
 
 def in_core(names: list[str]) -> list[str]:
