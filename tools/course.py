@@ -55,6 +55,7 @@ from buildgpt.course.series import (  # noqa: E402
 )
 
 WORK = ROOT / "tmp" / "course"
+AT_ONCE = "lessons at a time"
 FORMAT = ["-1", "--stdout", "--zero-commit", "--no-signature", "--no-stat", "--keep-subject"]
 FORMAT += ["--full-index", "--no-renames", "--no-base", "-U3"]
 
@@ -254,11 +255,13 @@ def main() -> int:
     )
     checking = verbs.add_parser("check", help="everything that must hold")
     checking.add_argument("lessons", nargs="*", help="only these, by number or name")
+    checking.add_argument("--workers", type=int, default=course_check.WORKERS, help=AT_ONCE)
     checking.add_argument("--write", action="store_true", help="renew 99-uncarved first")
     mutating = verbs.add_parser("mutants", help="whether the checks catch small mistakes")
     mutating.add_argument("lessons", nargs="*", help="only these, by number or name")
     mutating.add_argument("--count", type=int, default=course_mutants.COUNT, help="of a lesson")
     mutating.add_argument("--seed", type=int, default=course_mutants.SEED)
+    mutating.add_argument("--workers", type=int, default=course_check.WORKERS, help=AT_ONCE)
     owning = verbs.add_parser("owners", help="which lesson and step wrote what of the core")
     owning.add_argument("files", nargs="*", help="the symbols of these files, such as model.py")
     amending = verbs.add_parser("amend", help="open a step, take the edit, replay the later ones")
@@ -294,9 +297,11 @@ def run(words: argparse.Namespace) -> int:
     elif words.verb == "check":
         if words.write:
             renew_uncarved()
-        return check(words.lessons)
+        return check(words.lessons, words.workers)
     elif words.verb == "mutants":
-        enough = course_mutants.try_all(Series(), words.lessons, words.count, words.seed)
+        enough = course_mutants.try_all(
+            Series(), words.lessons, words.count, words.seed, words.workers
+        )
         return 0 if enough else 1
     elif words.verb == "notebooks":
         print("\n".join(map(str, course_notebooks.write(Series()))))
@@ -311,11 +316,11 @@ def run(words: argparse.Namespace) -> int:
     return 0
 
 
-def check(words: list[str]) -> int:
+def check(words: list[str], workers: int) -> int:
     """Lessons and bugs, or those asked for; returns the exit status."""
     count = 0
     if words != ["bugs"]:
-        count += course_check.check_all(Series(), words)
+        count += course_check.check_all(Series(), words, workers)
     if not words or "bugs" in words:
         count += course_zoo.check_zoo(Series())
     return 1 if count + (0 if words else made_anew(Series())) else 0

@@ -11,15 +11,14 @@ assignments without which Python itself complains.
 import ast
 import contextlib
 import copy
+import functools
 import io
 import random
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from course_check import Workshop, enter, forked, wanted
+from course_check import WORKERS, Workshop, enter, for_each, forked, wanted
 
 from buildgpt.course.owners import authors
 from buildgpt.course.runner import due_checks, run_checks
@@ -311,31 +310,25 @@ def catcher(shop: Workshop, lesson: Lesson, mutant: Mutant) -> str:
     return error or found
 
 
-def try_lesson(
-    shop: Workshop, lesson: Lesson, count: int, seed: int, tell: Callable[[str], object] = print
-) -> tuple[int, int]:
+def try_lesson(count: int, seed: int, shop: Workshop, lesson: Lesson) -> tuple[int, int]:
     """How many of a lesson's mutants are caught, and of how many; the others are told."""
     found = chosen(shop.series, lesson, count, seed)
     alive = [mutant for mutant in found if not catcher(shop, lesson, mutant)]
-    tell(f"lesson {lesson.number}: {len(found) - len(alive)} of {len(found)} mutants caught")
+    print(f"lesson {lesson.number}: {len(found) - len(alive)} of {len(found)} mutants caught")
     for mutant in alive:
-        tell(f"  ALIVE: {mutant.path}, line {mutant.line} ({mutant.kind})")
-        tell(f"    - {mutant.before}\n    + {mutant.after}")
+        print(f"  ALIVE: {mutant.path}, line {mutant.line} ({mutant.kind})")
+        print(f"    - {mutant.before}\n    + {mutant.after}")
     return len(found) - len(alive), len(found)
 
 
-def try_all(series: Series, words: list[str], count: int = COUNT, seed: int = SEED) -> bool:
+def try_all(
+    series: Series, words: list[str], count: int = COUNT, seed: int = SEED, workers: int = WORKERS
+) -> bool:
     """The mutants of all lessons, or of some; returns whether enough are caught."""
-    scores = []
-    with tempfile.TemporaryDirectory() as place:
-        import torch
-
-        torch.set_num_threads(1)
-        shop = Workshop(series, Path(place))
-        for lesson in series.lessons:
-            if not words or wanted(lesson, words):
-                scores.append(try_lesson(shop, lesson, count, seed))
-    caught, every = (sum(score[i] for score in scores) for i in (0, 1))
+    lessons = [lesson for lesson in series.lessons if not words or wanted(lesson, words)]
+    work = functools.partial(try_lesson, count, seed)
+    scores = for_each(series, lessons, work, workers)
+    caught, every = (sum(score[i] for score in scores if score) for i in (0, 1))
     share = caught / max(1, every)
     print(f"{caught} of {every} mutants caught, {share:.0%}; at least {LEAST:.0%} are wanted")
-    return share >= LEAST
+    return share >= LEAST and all(scores)
