@@ -9,7 +9,7 @@ ifneq ($(TORCH),)
 INSTALL = $(BIN)/uv pip install --quiet --python $(BIN)/python --torch-backend $(TORCH)
 endif
 
-.PHONY: help install demo test lint bench rehearsal course-check course-figures course-curves site clean
+.PHONY: help install demo test lint bench rehearsal course-check check-all course-figures course-curves course-gallery site clean
 .DEFAULT_GOAL := help
 
 help:
@@ -19,8 +19,10 @@ help:
 	@echo "make bench       all figures that need no GPU, beside other implementations: a quarter of an hour"
 	@echo "make rehearsal   the whole path of a reproduction, small: some minutes on 2 cores"
 	@echo "make course-check    all that must hold of the course: some minutes on 2 cores"
+	@echo "make check-all       the same, and that its checks catch small mistakes in the lessons' lines"
 	@echo "make course-figures  measure what the lessons quote"
 	@echo "make course-curves   record the bands that a learner's loss is compared with"
+	@echo "make course-gallery  let every lesson's model talk, for the site"
 	@echo "make site        the course and the docs as a static site, in site/"
 	@echo "make install     only what make demo needs, into .venv"
 
@@ -51,11 +53,17 @@ rehearsal: $(STAMP)-dev
 course-check: $(STAMP)-dev
 	OMP_NUM_THREADS=1 $(BIN)/python tools/course.py check
 
+check-all: course-check
+	OMP_NUM_THREADS=1 $(BIN)/python tools/course.py mutants
+
 course-figures: $(STAMP)-dev
 	OMP_NUM_THREADS=1 $(BIN)/python tools/course.py figures
 
 course-curves: $(STAMP)-dev
 	OMP_NUM_THREADS=1 $(BIN)/python tools/course.py curves
+
+course-gallery: $(STAMP)-dev
+	OMP_NUM_THREADS=1 $(BIN)/python tools/course.py gallery
 
 site: $(STAMP)-dev
 	$(BIN)/python tools/site.py

@@ -86,6 +86,51 @@ def test_the_page_asks_for_nothing_and_shows_text_as_it_is():
     assert "A &amp; B" in page
 
 
+def test_all_models_that_hang_here_are_recorded_each_less_surprised():
+    """As tools/course.py gallery wrote it; a lesson without its picture is told."""
+    sys.path.insert(0, str(Path(__file__).parent.parent / "tools"))
+    import course_gallery
+
+    sys.path.pop(0)
+    assert course_gallery.unrecorded(SERIES) == [], "python tools/course.py gallery"
+    losses = [picture.loss for picture in gallery.recorded(SERIES)]
+    assert losses == sorted(losses, reverse=True)
+    assert {picture.whose for picture in gallery.recorded(SERIES)} == {"the reference's code"}
+    titles = {lesson.number: lesson.title for lesson in gallery.hanging(SERIES)}
+    assert {picture.lesson: picture.title for picture in gallery.recorded(SERIES)} == titles
+
+
+def test_a_lesson_without_its_picture_is_named(monkeypatch):
+    sys.path.insert(0, str(Path(__file__).parent.parent / "tools"))
+    import course_gallery
+
+    sys.path.pop(0)
+    kept = [picture for picture in gallery.recorded(SERIES) if picture.lesson != 7]
+    monkeypatch.setattr(gallery, "recorded", lambda series: kept)
+    assert course_gallery.unrecorded(SERIES) == ["07-heads"]
+
+
+def test_a_model_of_a_recipe_is_trained_and_talks(tmp_path):
+    lesson = SERIES.find("8")
+    write_tree(tmp_path, SERIES.tree(SERIES.after(lesson)))
+    path = [*sys.path]
+    mine = Mine(tmp_path / "gpt", SERIES.entries(), {}, steps_done(SERIES, lesson))
+    shape, train = {"layers": 1, "heads": 2, "width": 16}, {"lr": 0.01}
+    try:
+        text = trying.write_text(tmp_path / "text.txt")
+        one, other = (
+            gallery.trained(mine, text, gallery.PROMPT, "small", shape, train | {"steps": steps})
+            for steps in (1, 40)
+        )
+    finally:
+        sys.path[:] = path
+        for name in [name for name in sys.modules if name.partition(".")[0] == "gpt"]:
+            del sys.modules[name]
+    assert (one[0], other[0]) == ("small, 1 steps", "small, 40 steps")
+    assert other[1] < one[1] - 0.5
+    assert len(other[2].encode(errors="replace")) > 100 and one[2] != other[2]
+
+
 def test_a_bigram_talks_better_once_it_has_learnt(tmp_path):
     """The lesson's own script, in this process, with few steps."""
     lesson = SERIES.find("3")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from buildgpt.course import gallery, owners, zoo
 from buildgpt.course.series import Series
 
 ROOT = Path(__file__).parent.parent
@@ -92,6 +93,55 @@ def test_the_slider_holds_the_files_of_every_commit(site):
             lines = data["versions"][path][version]["lines"]
             plain = [unescape(sub(r"<[^>]+>", "", line)) for line in lines]
             assert "\n".join(plain) == tree[path].rstrip("\n")
+
+
+def text_of(page: Path) -> str:
+    """What a page says, without its marks and layout."""
+    from html import unescape
+    from re import DOTALL, sub
+
+    body = sub(r"<(script|style).*?</\1>", "", page.read_text(encoding="utf-8"), flags=DOTALL)
+    return " ".join(unescape(sub(r"<[^>]+>", "", body)).split())
+
+
+def test_the_gallery_shows_what_was_recorded(site):
+    pictures, page = gallery.recorded(Series()), text_of(site / "gallery.html")
+    assert {picture.lesson for picture in pictures} == {
+        lesson.number for lesson in gallery.hanging(Series())
+    }
+    for picture in pictures:
+        assert f"Lesson {picture.lesson}: {picture.title}" in page
+        assert f"Loss {picture.loss:.2f}." in page
+        assert " ".join((gallery.PROMPT + gallery.readable(picture.text)).split()) in page
+
+
+@needs_browser
+def test_the_zoo_shows_symptoms_and_hides_sources(visit):
+    tab = visit("zoo.html")
+    bugs = zoo.bugs(Series())
+    details = tab.locator("article details")
+    assert details.count() == len(bugs)
+    seen = " ".join(tab.locator("article").inner_text().split())
+    for bug, hiding in zip(bugs, details.all()):
+        title, address = bug.facts["source"]["title"], bug.facts["source"]["address"]
+        assert bug.facts["title"] in seen
+        assert title not in seen
+        link = hiding.locator(f'a[href="{address}"]')
+        assert not link.is_visible()
+        hiding.locator("summary").press("Enter")
+        assert link.is_visible() and title in hiding.inner_text()
+        for told in (bug.facts["explanation"], *bug.facts["hints"]):
+            assert " ".join(told.split())[:60] not in seen
+
+
+def test_a_page_says_who_writes_each_symbol(site):
+    """Each step that left a line in the core is linked with the slider's page of it."""
+    page = (site / "owners.html").read_text(encoding="utf-8")
+    owned = owners.owners(Series())
+    for one in owned:
+        assert one.path in page and one.symbol in page
+        assert all(f'href="slider.html#{step.label}"' in page for step, _ in one.carved())
+    assert f"{sum(one.uncarved for one in owned):,} are left" in page
 
 
 @needs_browser

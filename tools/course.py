@@ -4,11 +4,15 @@
     python tools/course.py check              # what must hold; --write renews 99-uncarved
     python tools/course.py check 3            # the same, of one lesson only
     python tools/course.py check bugs         # of the bug zoo only
+    python tools/course.py mutants            # whether checks catch small mistakes; or: mutants 3 4
+    python tools/course.py owners [model.py]  # which lesson and step wrote which file, or symbol
+    python tools/course.py notebooks          # write the hands-on kits anew from the lessons
     python tools/course.py amend 3.2          # open a step (03-bigram/loss, or end)
     python tools/course.py amend --continue   # replay the later steps, write the patches anew
     python tools/course.py amend --abort      # forget the edit
     python tools/course.py figures            # measure anew what the lessons quote
     python tools/course.py curves             # the same for the bands of `course curve`
+    python tools/course.py gallery            # let every lesson's model talk, for the site
 
 The last commit of the series holds our core, byte for byte.
 """
@@ -29,9 +33,13 @@ sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tools")]
 
 import course_check  # noqa: E402
 import course_curves  # noqa: E402
+import course_gallery  # noqa: E402
+import course_mutants  # noqa: E402
+import course_notebooks  # noqa: E402
 import course_zoo  # noqa: E402
 
 from buildgpt.core import load_core  # noqa: E402
+from buildgpt.course import owners  # noqa: E402
 from buildgpt.course.patches import BadPatch, parse  # noqa: E402
 from buildgpt.course.series import (  # noqa: E402
     AUTHOR,
@@ -47,6 +55,7 @@ from buildgpt.course.series import (  # noqa: E402
 )
 
 WORK = ROOT / "tmp" / "course"
+AT_ONCE = "lessons at a time"
 FORMAT = ["-1", "--stdout", "--zero-commit", "--no-signature", "--no-stat", "--keep-subject"]
 FORMAT += ["--full-index", "--no-renames", "--no-base", "-U3"]
 
@@ -246,13 +255,23 @@ def main() -> int:
     )
     checking = verbs.add_parser("check", help="everything that must hold")
     checking.add_argument("lessons", nargs="*", help="only these, by number or name")
+    checking.add_argument("--workers", type=int, default=course_check.WORKERS, help=AT_ONCE)
     checking.add_argument("--write", action="store_true", help="renew 99-uncarved first")
+    mutating = verbs.add_parser("mutants", help="whether the checks catch small mistakes")
+    mutating.add_argument("lessons", nargs="*", help="only these, by number or name")
+    mutating.add_argument("--count", type=int, default=course_mutants.COUNT, help="of a lesson")
+    mutating.add_argument("--seed", type=int, default=course_mutants.SEED)
+    mutating.add_argument("--workers", type=int, default=course_check.WORKERS, help=AT_ONCE)
+    owning = verbs.add_parser("owners", help="which lesson and step wrote what of the core")
+    owning.add_argument("files", nargs="*", help="the symbols of these files, such as model.py")
     amending = verbs.add_parser("amend", help="open a step, take the edit, replay the later ones")
     amending.add_argument("step", nargs="?")
     amending.add_argument("--continue", action="store_true", dest="go_on")
     amending.add_argument("--abort", action="store_true")
+    verbs.add_parser("notebooks", help="write the hands-on kits anew from the lessons")
     verbs.add_parser("figures", help="measure anew what the lessons quote")
     verbs.add_parser("curves", help="record anew the bands of the lessons' losses")
+    verbs.add_parser("gallery", help="let every lesson's model continue the gallery's prompt")
     words = parser.parse_args()
     try:
         return run(words)
@@ -278,22 +297,57 @@ def run(words: argparse.Namespace) -> int:
     elif words.verb == "check":
         if words.write:
             renew_uncarved()
-        return check(words.lessons)
+        return check(words.lessons, words.workers)
+    elif words.verb == "mutants":
+        enough = course_mutants.try_all(
+            Series(), words.lessons, words.count, words.seed, words.workers
+        )
+        return 0 if enough else 1
+    elif words.verb == "notebooks":
+        print("\n".join(map(str, course_notebooks.write(Series()))))
+    elif words.verb == "owners":
+        print(owners.table(Series(), in_core(words.files)))
     elif words.verb == "figures":
         record("figures", course_check.measure(Series()))
     elif words.verb == "curves":
         record("curves", {"curves": course_curves.record(Series())})
+    elif words.verb == "gallery":
+        record("gallery", {"pictures": course_gallery.record(Series())})
     return 0
 
 
-def check(words: list[str]) -> int:
+def check(words: list[str], workers: int) -> int:
     """Lessons and bugs, or those asked for; returns the exit status."""
     count = 0
     if words != ["bugs"]:
-        count += course_check.check_all(Series(), words)
+        count += course_check.check_all(Series(), words, workers)
     if not words or "bugs" in words:
         count += course_zoo.check_zoo(Series())
-    return 1 if count else 0
+    return 1 if count + (0 if words else made_anew(Series())) else 0
+
+
+def made_anew(series: Series) -> int:
+    """Tell what is made of the lessons and has to be made again; returns how much."""
+    found = [
+        f"{path} is not as the lessons are: notebooks" for path in course_notebooks.stale(series)
+    ]
+    found += [
+        f"{name}'s model is not in the gallery: gallery"
+        for name in course_gallery.unrecorded(series)
+    ]
+    for sentence in found:
+        what, _, verb = sentence.rpartition(": ")
+        print(f"  NO: {what}; python tools/course.py {verb}")
+    return len(found)
+
+
+def in_core(names: list[str]) -> list[str]:
+    """Files of the core by their paths in the series."""
+    paths = [f"gpt/{Path(name).stem}.py" for name in names]
+    for path, name in zip(paths, names):
+        if path not in core_tree():
+            raise WentWrong(f"the core has no {name}; it has: {', '.join(sorted(core_tree()))}")
+    return paths
 
 
 def record(name: str, measured: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ Learners' checks and demos run in forked copies of this process, where torch is 
 import ast
 import builtins
 import contextlib
+import functools
 import importlib
 import importlib.util
 import io
@@ -19,6 +20,7 @@ import signal
 import statistics
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,6 +30,7 @@ from typing import Any
 from buildgpt.course import prose
 from buildgpt.course.checking import load_checks
 from buildgpt.course.folder import place_data, place_text
+from buildgpt.course.owners import authors
 from buildgpt.course.patches import Tree
 from buildgpt.course.runner import due_checks, run_checks
 from buildgpt.course.series import (
@@ -42,6 +45,7 @@ from buildgpt.course.series import (
 
 MOST_ADDED, MOST_STEPS, MEDIAN, TYPED, ALL_TYPED = 60, 8, 15, (15, 60), 900
 CPU_SECONDS, SECONDS = 100, 900  # for one forked copy: of its own, and at most
+WORKERS = min(2, os.cpu_count() or 1)  # lessons at a time
 SMALL_NUMBER = 16  # counts up to this may be written out; all other figures are measured
 
 
@@ -61,14 +65,14 @@ class Findings:
 # Forked copies.
 
 
-def forked(function: Callable[[], Any]) -> tuple[Any, str]:
+def forked(function: Callable[[], Any], cpu_seconds: float = CPU_SECONDS) -> tuple[Any, str]:
     """What a function returns in a copy of this process, as JSON, and its error's text if any."""
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
         with contextlib.suppress(BaseException):
             signal.alarm(SECONDS)
-            signal.setitimer(signal.ITIMER_VIRTUAL, CPU_SECONDS)
+            signal.setitimer(signal.ITIMER_VIRTUAL, cpu_seconds)
             os.close(read)
             with os.fdopen(write, "w", encoding="utf-8") as pipe:
                 pipe.write(json.dumps(attempt(function)))
@@ -77,7 +81,7 @@ def forked(function: Callable[[], Any]) -> tuple[Any, str]:
     with os.fdopen(read, encoding="utf-8") as pipe:
         said = pipe.read()
     os.waitpid(child, 0)
-    return json.loads(said) if said else (None, f"no end after {CPU_SECONDS} s")
+    return json.loads(said) if said else (None, f"no end after {cpu_seconds} s")
 
 
 def attempt(function: Callable[[], Any]) -> tuple[Any, str]:
@@ -86,6 +90,54 @@ def attempt(function: Callable[[], Any]) -> tuple[Any, str]:
         return function(), ""
     except BaseException:
         return None, traceback.format_exc().strip().splitlines()[-1]
+
+
+def side_by_side(jobs: list[Callable[[], Any]], workers: int) -> list[Any]:
+    """What jobs return, so many at a time in forked copies; what each prints comes in their order.
+
+    None in the place of a job that broke off.
+    """
+    found: list[Any] = [None] * len(jobs)
+    running: dict[int, int] = {}
+    with tempfile.TemporaryDirectory() as name:
+        waiting, told, ended = [*range(len(jobs))], 0, set()
+        while told < len(jobs):
+            while waiting and len(running) < workers:
+                number = waiting.pop(0)
+                running[set_off(jobs[number], Path(name) / str(number))] = number
+            number = running.pop(first_ended([*running]))
+            ended.add(number)
+            result = Path(name) / f"{number}.json"
+            found[number] = json.loads(result.read_text()) if result.exists() else None
+            while told in ended:
+                print((Path(name) / f"{told}.out").read_text("utf-8"), end="", flush=True)
+                told += 1
+    return found
+
+
+def first_ended(children: list[int]) -> int:
+    """Wait for the first of some processes to end, and for none that others have begun."""
+    while True:
+        for child in children:
+            if os.waitpid(child, os.WNOHANG)[0]:
+                return child
+        time.sleep(0.02)
+
+
+def set_off(job: Callable[[], Any], place: Path) -> int:
+    """Begin a job in a forked copy; its words and what it returns go into files. Gives its id."""
+    sys.stdout.flush()
+    child = os.fork()
+    if child:
+        return child
+    try:
+        with open(f"{place}.out", "w", encoding="utf-8") as out, contextlib.redirect_stdout(out):
+            returned = job()
+        place.with_suffix(".json").write_text(json.dumps(returned))
+    except BaseException:
+        with open(f"{place}.out", "a", encoding="utf-8") as out:
+            out.write(traceback.format_exc())
+    os._exit(0)
 
 
 class Workshop:
@@ -155,30 +207,51 @@ def failing(folder: Path, series: Series, checks: list, steps: int) -> dict[str,
 # What must hold.
 
 
-def check_all(series: Series, words: list[str]) -> int:
+def check_all(series: Series, words: list[str], workers: int = WORKERS) -> int:
     """Everything, of all lessons or of some; returns how much does not hold."""
     findings = Findings()
     lessons = [lesson for lesson in series.lessons if not words or wanted(lesson, words)]
     check_series(series, findings)
-    with tempfile.TemporaryDirectory() as place:
-        import torch
-
-        torch.set_num_threads(1)
-        shop = Workshop(series, Path(place))
-        for lesson in lessons:
-            print(f"lesson {lesson.number}: {lesson.title}", flush=True)
-            check_size(lesson, findings)
-            check_prose(series, lesson, findings)
-            for step in lesson.steps:
-                check_step(shop, step, findings)
-            check_stubs(shop, lesson, findings)
-            check_exercise(shop, lesson, findings)
+    counts = for_each(series, lessons, check_lesson, workers)
+    for lesson, count in zip(lessons, counts):
+        findings.need(count is not None, f"the checking of {lesson.name} broke off")
+        findings.count += count or 0
     steps = [step for lesson in series.lessons for step in lesson.steps]
     median = statistics.median(len(code_lines(step.patch.added())) for step in steps)
     findings.need(median <= MEDIAN, f"the median step has {median} lines")
     typed = sum(map(typed_lines, steps))
     findings.need(typed <= ALL_TYPED, f"{typed} lines are typed in all, more than {ALL_TYPED}")
     print(f"{len(lessons)} lessons, {typed} typed lines in all; {findings.count} findings")
+    return findings.count
+
+
+def for_each(
+    series: Series,
+    lessons: list[Lesson],
+    work: Callable[[Workshop, Lesson], Any],
+    workers: int = WORKERS,
+) -> list[Any]:
+    """What some work gives for each lesson, in a workshop of its own, so many at a time."""
+    import torch
+
+    torch.set_num_threads(1)
+    series.tree(len(series.steps))  # once, not in each copy
+    with tempfile.TemporaryDirectory() as place:
+        shops = [Workshop(series, Path(place) / lesson.name) for lesson in lessons]
+        jobs = [functools.partial(work, *pair) for pair in zip(shops, lessons)]
+        return side_by_side(jobs, workers)
+
+
+def check_lesson(shop: Workshop, lesson: Lesson) -> int:
+    """Everything of one lesson; returns how much does not hold."""
+    findings = Findings()
+    print(f"lesson {lesson.number}: {lesson.title}", flush=True)
+    check_size(lesson, findings)
+    check_prose(shop.series, lesson, findings)
+    for step in lesson.steps:
+        check_step(shop, step, findings)
+    check_stubs(shop, lesson, findings)
+    check_exercise(shop, lesson, findings)
     return findings.count
 
 
@@ -202,6 +275,9 @@ def check_series(series: Series, findings: Findings) -> None:
         findings.need(len(heads) == 1, "two builds of the series have different commit ids")
         built = {f"gpt/{p.name}": p.read_text("utf-8") for p in Path(place).glob("one/gpt/*.py")}
         findings.need(built == last, "git am gives another tree than the course's own patching")
+    written = authors(series, len(series.steps)).items()
+    lines = {path: "".join(f"{line}\n" for line, _ in owned) for path, owned in written}
+    findings.need(lines == last, "some line of the core belongs to no step")
     text = "".join(step.path.read_bytes().decode() for step in series.steps)
     findings.need("\r" not in text, "a patch holds a carriage return")
 

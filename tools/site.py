@@ -15,7 +15,7 @@ from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 
-from buildgpt.course import prose
+from buildgpt.course import gallery, owners, prose, zoo
 from buildgpt.course.series import UNCARVED, Lesson, Series, Step
 
 ROOT = Path(__file__).parent.parent
@@ -50,6 +50,9 @@ def lay_out(series: Series) -> None:
         write(name, on_site((ROOT / "docs" / name).read_text(encoding="utf-8")))
     write("glossary.md", glossary(series))
     write("commands.md", commands())
+    write("owners.md", ownership(series))
+    write("gallery.md", gallery_page(series))
+    write("zoo.md", zoo_page(series))
     write("course/index.md", overview(series))
     for lesson in series.lessons:
         write(f"course/{lesson.name}.md", lesson_page(series, lesson))
@@ -167,6 +170,11 @@ def hidden(title: str, text: str) -> str:
     return f"::::{{dropdown}} {title}\n{text}\n::::"
 
 
+def verbatim(text: str) -> str:
+    """A title in which no sign is meant as Markdown."""
+    return re.sub(r"([\\`*_\[\]<>{}$])", r"\\\1", text)
+
+
 def fenced(kind: str, text: str) -> str:
     """A block of code, in a fence that the code does not hold."""
     fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
@@ -218,6 +226,82 @@ def commands() -> str:
 def verbs(text: str) -> list[str]:
     """The verbs that a help text lists."""
     return re.findall(r"^  ([a-z-]+) ", text.partition("Commands:")[2], flags=re.M)
+
+
+# The gallery, and the zoo.
+
+
+def gallery_page(series: Series) -> str:
+    """What each lesson's model makes of one prompt, as it was recorded."""
+    facts = json.loads((series.course / "gallery.json").read_text(encoding="utf-8"))
+    parts = [
+        "# The gallery",
+        f"One prompt, `{gallery.PROMPT}`, continued by the model of each lesson that has changed"
+        " it. `buildgpt course gallery` lets your own models talk. The loss is that of the same"
+        " sequences of Shakespeare for all of them.",
+    ]
+    title = ""
+    for picture in gallery.recorded(series):
+        if picture.title != title:
+            title = picture.title
+            lesson = next(one for one in series.lessons if one.number == picture.lesson)
+            parts.append(f"## Lesson {lesson.number}: [{lesson.title}](course/{lesson.name}.md)")
+        parts.append(f"{picture.what[:1].upper()}{picture.what[1:]}. Loss {picture.loss:.2f}.")
+        parts.append(fenced("text", gallery.PROMPT + gallery.readable(picture.text)))
+    made = f"Recorded on {facts['date']}, {facts['processor']}, PyTorch {facts['torch']},"
+    return "\n\n".join([*parts, f"{made} by `{facts['command']}`."]) + "\n"
+
+
+def zoo_page(series: Series) -> str:
+    """Each bug by its symptom; where it is from is told to who asks."""
+    words = (
+        "Each is a real bug of a known project, put into a copy of the code that you know. Only its"
+        " symptom shows. `buildgpt course bug N` puts number N into your folder, with a script that"
+        " shows the symptom; find it, mend it, and `buildgpt course check` says whether it is gone."
+    )
+    parts = ["# The bug zoo", words]
+    for bug in zoo.bugs(series):
+        facts, source = bug.facts, bug.facts["source"]
+        first = int(str(facts.get("after", facts["lesson"])).partition("-")[0])
+        parts += [
+            f"## {bug.number}. {verbatim(facts['title'])}",
+            f"*From the end of lesson {first} on*",
+        ]
+        parts.append(facts["symptom"].strip())
+        link = f"[{source['project']}, {source['what']}]({source['address']})"
+        cited = f"{link}: {verbatim(source['title'])}, {source['date']}"
+        parts.append(hidden("Where it was found, which gives it away", cited))
+    return "\n\n".join(parts) + "\n"
+
+
+# Who writes what.
+
+
+def ownership(series: Series) -> str:
+    """Which lesson and step wrote each file and symbol of the core, and what is left to carve."""
+    owned = owners.owners(series)
+    files = owners.by_file(owned)
+    left, every = sum(one.uncarved for one in files), sum(one.lines for one in files)
+    words = (
+        "Each line of the core was written by a step of the course, or waits for its lesson."
+        " Empty lines are not counted."
+        f" Lessons have carved {every - left:,} of {every:,} lines; {left:,} are left."
+    )
+    parts = ["# Who writes what", words, owned_table("file", [(one.path, one) for one in files])]
+    for file in files:
+        inside = [(one.symbol, one) for one in owned if one.path == file.path]
+        parts.append(hidden(file.path, owned_table("symbol", inside)))
+    return "\n\n".join(parts) + "\n"
+
+
+def owned_table(what: str, rows: list[tuple[str, owners.Owned]]) -> str:
+    """Names, their lines, those not carved yet, and the steps that wrote the others."""
+    lines = [f"| {what} | lines | not carved | steps |", "| --- | ---: | ---: | --- |"]
+    for name, one in rows:
+        steps = [f'<a href="slider.html#{s.label}">{s.label}</a>' for s, _ in one.carved()]
+        shown = name if name == owners.HEAD else f"`{name}`"
+        lines.append(f"| {shown} | {one.lines} | {one.uncarved} | {', '.join(steps)} |")
+    return "\n".join(lines)
 
 
 # The slider.

@@ -152,6 +152,24 @@ def learns(mine):
         expect(chances[i, follows] > 0.9, f"{chances[i, follows]:.3f}", "above 0.9", given, causes)
 
 
+@check(
+    "training makes as many steps as it is told, each with the sequences that come next",
+    step="update",
+    until="04",
+)
+def reads_on(mine):
+    batches, asked = mine.Batches(np.tile(np.arange(3, dtype=np.uint16), 40), 8, 1), []
+
+    def watched(*words, **more):
+        asked.append((*words, *more.values()))
+        return batches(*words, **more)
+
+    mine.train(build(mine, 3), watched, 3, 4, 0.1)
+    causes = ["the place in the epoch is the step, not the step times the batch", "a step too many"]
+    given = "what batches is asked for in 3 steps of 4 sequences: the first, and how many"
+    equal(asked, [(0, 4), (4, 4), (8, 4)], given=given, causes=causes)
+
+
 @check("tokens are drawn as often as their chances say", step="pick", until="05")
 def drawn(mine):
     import torch

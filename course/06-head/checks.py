@@ -208,6 +208,22 @@ def model_is_causal(mine):
         expect((moved > 0).all(), moved.tolist(), "other scores from it on", given, causes)
 
 
+@check("what is gathered is added to the token's own vector", step="head")
+def adds(mine):
+    import torch
+
+    model = lively(mine.GPT(config(mine)), 0.5)
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, mine.Attention):
+                for parameter in module.parameters():
+                    parameter.zero_()
+    one, other = model(torch.tensor([[3], [4]]))[:, 0]
+    causes = ["what the head gathers takes the place of x, where it should be added to it"]
+    given = "a head whose weights are all 0, two other tokens"
+    expect((one - other).abs().max() > 1e-6, "the same scores", "other scores", given, causes)
+
+
 @check("the order of what came before counts for the model", step="positions")
 def order(mine):
     import torch

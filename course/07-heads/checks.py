@@ -19,7 +19,7 @@ def head(mine, **wishes):
 
 @check("heads that do not divide the width are refused, with the nearest that do", step="heads")
 def divides(mine):
-    for heads, width, nearest in ((3, 16, 2), (5, 64, 4), (7, 12, 6)):
+    for heads, width, nearest in ((3, 16, 2), (5, 64, 4), (7, 12, 6), (2, 7, 1)):
         given = f"heads = {heads}, width = {width}"
         causes = ["nothing looks at the values once they are set: __post_init__"]
         with refused(given, causes, the_heads=str(heads), the_width=str(width)):
@@ -28,8 +28,10 @@ def divides(mine):
             mine.ModelConfig(heads=heads, width=width)
         found = mine.ModelConfig(heads=nearest, width=width)
         expect(found.heads == nearest, found.heads, str(nearest), f"ModelConfig(heads={nearest})")
-    with refused("heads = 0"):
-        mine.ModelConfig(heads=0)
+    for name in ("heads", "width"):
+        causes = ["Python's own error about a division by 0 says nothing of the setting"]
+        with refused(f"{name} = 0", causes, its_name=name):
+            mine.ModelConfig(**{name: 0})
 
 
 @check("attention of many heads is each head's attention, side by side", step="split")

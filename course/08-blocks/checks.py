@@ -90,6 +90,11 @@ def depth(mine):
     causes = ["the same block is used again and again", "blocks in a plain list are not found"]
     given = f"the weights of 1, 2 and 4 layers: {counts}"
     expect(0 < 2 * one == more, f"{one} and {more} more", "each block costs as much", given, causes)
+    block = sum(p.numel() for p in mine.Block(config(mine)).parameters())
+    rest = counts[0] - block
+    given = "the weights of 1 layer without those of a Block, width 16, 20 ids, 12 places"
+    causes = ["there is one block more than layers"]
+    expect(rest < block, f"{rest}", f"less than a block's {block}", given, causes)
     model = mine.GPT(config(mine, layers=3))
     model(torch.tensor([[1, 2, 3]]), torch.tensor([[2, 3, 4]])).backward()
     missed = sum(p.grad is None or not p.grad.abs().sum() for p in model.parameters())

@@ -80,6 +80,18 @@ def calm(mine):
         expect(0.75 < deep / shallow < 1.33, f"{deep / shallow:.2f}", "about 1", given, causes)
 
 
+@check("a layer that adds starts with init_std over the root of 2 * layers", step="depth")
+def shares(mine):
+    torch_seed(0)
+    for layers in (2, 8):
+        model = mine.GPT(config(mine, layers=layers, init_std=0.1))
+        found = min(p.std().item() for p in model.parameters() if p.dim() == 2)
+        wanted = 0.1 / math.sqrt(2 * layers)
+        given = f"the smallest spread of a matrix, {layers} layers, init_std = 0.1"
+        causes = ["each block adds twice: attention's sum and the MLP's"]
+        near(found, wanted, 0.1 * wanted, given, causes)
+
+
 @check("the head is the embedding turned round: one table, counted once", step="tied")
 def tied(mine):
     import torch
@@ -109,7 +121,8 @@ def sizes(mine):
             model = mine.load_recipe(path, [*overrides]).model
             return model.layers, model.heads, model.width
 
-        for name, wanted in (("124M", (12, 12, 768)), ("1558M", (48, 25, 1600))):
+        known = {"124M": (12, 12, 768), "355M": (24, 16, 1024), "774M": (36, 20, 1280)}
+        for name, wanted in (known | {"1558M": (48, 25, 1600)}).items():
             found = shape(f'[model]\nsize = "{name}"\n')
             equal(found, wanted, given=f'size = "{name}": layers, heads, width')
         found = shape('[model]\nlayers = 2\nsize = "355M"\n')

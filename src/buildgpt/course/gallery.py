@@ -12,11 +12,12 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from .folder import Folder, place_data
 from .patches import Tree
 from .runner import steps_done
-from .series import Lesson, write_tree
+from .series import Lesson, Series, write_tree
 from .trying import call
 
 PROMPT = "ROMEO:"
@@ -37,9 +38,20 @@ class Picture:
 
 def lessons(folder: Folder) -> list[Lesson]:
     """Those that are done and whose model hangs here."""
-    found = [own for own in folder.series.lessons if (own.folder / "gallery.py").exists()]
-    here = folder.lesson.number
-    return [own for own in found if own.number < here + (1 if folder.step is None else 0)]
+    here = folder.lesson.number + (1 if folder.step is None else 0)
+    return [lesson for lesson in hanging(folder.series) if lesson.number < here]
+
+
+def hanging(series: Series) -> list[Lesson]:
+    """All lessons whose model hangs here."""
+    return [lesson for lesson in series.lessons if (lesson.folder / "gallery.py").exists()]
+
+
+def recorded(series: Series) -> list[Picture]:
+    """What the reference's models said when `tools/course.py gallery` let them talk."""
+    path = series.course / "gallery.json"
+    found = json.loads(path.read_text(encoding="utf-8"))["pictures"] if path.exists() else []
+    return [Picture(**one) for one in found]
 
 
 def kept(folder: Folder) -> dict[str, list[Picture]]:
@@ -85,6 +97,28 @@ def code_of(folder: Folder, lesson: Lesson) -> tuple[Tree, str]:
     tree = folder.lesson_start(after)
     ours = folder.series.tree(folder.series.after(lesson))
     return (ours, OURS) if not tree or tree == ours else (tree, YOURS)
+
+
+def trained(
+    mine: Any, text: Path, prompt: str, what: str, model: dict[str, Any], train: dict[str, Any]
+) -> tuple[str, float, str]:
+    """A lesson's model, trained as a recipe says, from lesson 5 on: what it is, loss, text."""
+    import torch
+
+    recipe = mine.Recipe(
+        model=mine.ModelConfig(context=64, **model),
+        data=mine.DataConfig(path=str(text)),
+        train=mine.TrainConfig(seed=1337, **train),
+    )
+    trainer = mine.Trainer(recipe)
+    trainer.run()
+    corpus = mine.Corpus(recipe.data)
+    batches = mine.Batches(corpus.train, 32, 1337)
+    with torch.no_grad():
+        losses = [float(trainer.model(*batches(first, 16))) for first in range(0, 160, 16)]
+    sampling = mine.Sampling(max_tokens=240, seed=1337)
+    said = mine.continue_text(trainer.model, corpus.tokenizer, prompt, sampling)
+    return f"{what}, {recipe.train.steps} steps", sum(losses) / len(losses), said
 
 
 # The page.

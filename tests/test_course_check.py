@@ -1,0 +1,79 @@
+"""Lessons are checked side by side, and what is said of them comes in their order."""
+
+import os
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from buildgpt.course.series import Series
+
+ROOT = Path(__file__).parent.parent
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="lessons run in forked copies")
+
+
+@pytest.fixture(scope="module")
+def tool():
+    """tools/course_check.py"""
+    sys.path.insert(0, str(ROOT / "tools"))
+    import course_check
+
+    yield course_check
+    sys.path.remove(str(ROOT / "tools"))
+
+
+def wait_for(path: Path) -> None:
+    for _ in range(3000):
+        if path.exists():
+            return
+        time.sleep(0.02)
+    raise TimeoutError(path)
+
+
+def test_two_jobs_run_at_a_time_and_their_words_come_in_order(tool, tmp_path, capfd):
+    """The first ends only when the third has begun, for which the second has to end."""
+
+    def first():
+        print("one", flush=True)
+        wait_for(tmp_path / "third")
+        return 1
+
+    def third():
+        (tmp_path / "third").touch()
+        print("three")
+        return [3]
+
+    def second():
+        print("two")
+        return {"n": 2}
+
+    assert tool.side_by_side([first, second, third], 2) == [1, {"n": 2}, [3]]
+    assert capfd.readouterr().out.split() == ["one", "two", "three"]
+
+
+def test_a_job_that_breaks_off_is_told_and_the_others_go_on(tool, capfd):
+    def broken():
+        print("before")
+        raise ValueError("it broke")
+
+    killed = lambda: os._exit(9)  # noqa: E731
+    assert tool.side_by_side([broken, killed, lambda: 7], 2) == [None, None, 7]
+    said = capfd.readouterr().out
+    assert said.startswith("before\n") and "ValueError: it broke" in said
+
+
+def test_what_does_not_hold_of_a_lesson_is_counted(tool, monkeypatch, capfd):
+    def check_lesson(shop, lesson):
+        findings = tool.Findings()
+        findings.need(lesson.number != 2, "two is wrong")
+        findings.need(shop.place.name == lesson.name, "a workshop of another lesson")
+        assert lesson.number != 3
+        return findings.count
+
+    monkeypatch.setattr(tool, "check_lesson", check_lesson)
+    monkeypatch.setattr(tool, "check_series", lambda series, findings: None)
+    assert tool.check_all(Series(), ["1", "2"], 2) == 1
+    assert "NO: two is wrong" in capfd.readouterr().out
+    assert tool.check_all(Series(), ["1", "3"], 2) == 1
+    assert "the checking of 03-bigram broke off" in capfd.readouterr().out
