@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from buildgpt.course import prose, verbs
-from buildgpt.course.folder import END, Folder, hand_over
+from buildgpt.course.folder import END, Folder
+from buildgpt.course.handing import Merged, hand_over
 from buildgpt.course.patches import BadPatch, parse
 from buildgpt.course.runner import Outcome, due_checks, run_checks, steps_done
 from buildgpt.course.series import (
@@ -325,17 +326,85 @@ def test_a_step_is_handed_over_symbol_by_symbol():
     before = "import a\n\n\ndef one():\n    return 1\n\n\ndef two():\n    return 2\n"
     after = "import a\nimport b\n\n\ndef one():\n    return 10\n\n\ndef three():\n    return 3\n"
     mine = 'import a\n\n\ndef one():\n    """Mine."""\n    return 1\n\n\ndef own():\n    return 0\n'
-    text, own = hand_over(mine, before, after)
-    assert own == []
-    assert text == (
+    done = hand_over(mine, before, after)
+    assert done == Merged(
         "import a\nimport b\n\n\ndef one():\n    return 10\n\n\ndef own():\n    return 0\n\n\n"
         "def three():\n    return 3\n"
     )
-    text, own = hand_over(mine.replace("return 1", "return 7"), before, after)
-    assert (own, "return 7" in text, "return 10" in text) == (["one"], True, False)
-    text, own = hand_over(mine.replace("import a", "import os\nimport a"), before, after)
-    assert (own, text.startswith("import os\nimport a\nimport b\n\n")) == ([], True)
-    assert hand_over("", before, after) == (after, [])
+    done = hand_over(mine.replace("return 1", "return 7"), before, after)
+    assert (done.own, "return 7" in done.text, "return 10" in done.text) == (["one"], True, False)
+    done = hand_over(mine.replace("import a", "import os\nimport a"), before, after)
+    assert (done.own, done.text.startswith("import os\nimport a\nimport b\n\n")) == ([], True)
+    assert hand_over("", before, after) == Merged(after)
+
+
+def test_a_step_brings_the_imports_that_it_needs_and_stands_before_its_users():
+    before = "from .model import GPT, old\n\n\ndef run():\n    return GPT, old\n"
+    new = "class Trainer:\n    model: GPT\n"
+    after = before.replace("\n\n\n", f"\n\n\n{new}\n\n")
+    mine = "import torch\n\n\ndef run(x: int):\n    return 3\n"
+    done = hand_over(mine, before, after)
+    assert done == Merged(
+        f"import torch\nfrom .model import GPT\n\n\n{new}\n\ndef run(x: int):\n    return 3\n"
+    )
+
+
+def test_a_changed_definition_that_a_file_lacks_is_named_and_never_put_in():
+    before = "def build():\n    return 1\n"
+    after = "SECTIONS = 1\n\n\ndef build():\n    return fit()\n\n\ndef fit():\n    return build()\n"
+    mine = "def mine():\n    return 1\n"
+    done = hand_over(mine, before, after)
+    assert done.lacking == ["build"]
+    assert done.text == f"SECTIONS = 1\n\n\n{mine}\n\ndef fit():\n    return build()\n"
+    done = hand_over(f"import os\n\n\n{mine}", before, after)
+    assert (done.own, done.lacking) == ([""], ["build"])  # the head differs, SECTIONS is theirs
+    assert done.text.startswith("import os\n")
+
+
+OTHERWISE = """
+import tomllib
+from dataclasses import dataclass
+
+@dataclass(frozen=True)
+class ModelConfig:
+    vocab_size: int = 0
+    context: int = 64
+    init_std: float = 0.02
+
+class UserError(Exception):
+    pass
+
+class UsageError(UserError):
+    pass
+
+def load_recipe(path):
+    return tomllib.loads(path.read_text())
+"""
+
+
+def test_a_step_that_does_not_fit_leaves_files_that_can_be_imported(at_step, course):
+    """Lesson 4.5 changes build_section, which this file does not have, and brings `fit`."""
+    folder = at_step("4.4")
+    write_tree(folder.path, {"gpt/config.py": OTHERWISE})
+    said = course(folder, "next", "--anyway").out
+    assert "4.5" in said
+    assert "the step counts on: build_section in gpt/config.py" in " ".join(said.split())
+    assert "def build_section" not in folder.code()["gpt/config.py"]
+    assert verbs.unimportable(folder, ["gpt/config.py"]) == ""
+
+
+def test_a_step_after_which_files_cannot_be_imported_is_taken_back(at_step, course):
+    folder = at_step("4.1")
+    ours = SERIES.tree(folder.done)
+    model = ours["gpt/model.py"].replace("class GPT(", "class Net(")
+    write_tree(folder.path, ours | {"gpt/model.py": model})
+    train = "import torch\n\n\ndef fit(model):\n    return model\n"
+    write_tree(folder.path, {"gpt/train.py": train})
+    before = folder.code()
+    said = " ".join(course(folder, "next", "--anyway").out.split())
+    assert "nothing was put in; bring it in yourself" in said
+    assert "cannot import name 'GPT' from 'gpt.model'" in said
+    assert folder.code() == before
 
 
 def test_a_damaged_folder_is_told_in_one_sentence(at_step):

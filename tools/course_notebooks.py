@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from buildgpt.course import prose
-from buildgpt.course.folder import blocks, is_text
+from buildgpt.course.handing import blocks, is_text
 from buildgpt.course.kit import TODO, changed
 from buildgpt.course.patches import Tree
 from buildgpt.course.series import Series, Step

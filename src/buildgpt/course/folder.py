@@ -7,7 +7,6 @@ my-gpt/gpt/            their package
        .course/        state.json, and their files as they were before a lesson or a catch-up
 """
 
-import ast
 import json
 import shutil
 import tomllib
@@ -243,83 +242,3 @@ def place_data(package: Path, series: Series, lesson: Lesson) -> None:
     for path in data_files():
         if path.name in wanted:
             shutil.copyfile(path, package / path.name)
-
-
-# Steps that are handed over.
-
-
-def hand_over(theirs: str, before: str, after: str) -> tuple[str, list[str]]:
-    """Put a step's change of one file into theirs, symbol by symbol.
-
-    What they have as the reference had it, apart from comments, docstrings and layout, is
-    replaced; what is new is added; what is their own stays, and is named. Returns the file and
-    those names.
-    """
-    if not theirs.strip() or same_code(theirs, before):
-        return after, []
-    old, new, mine = blocks(before), blocks(after), blocks(theirs)
-    own = []
-    for name, text in new.items():
-        if old.get(name) == text:
-            continue
-        if name not in mine or same_code(mine[name], old.get(name, "")):
-            mine[name] = text
-        elif not name:
-            mine[name] = with_imports(mine[name], imports(text) - imports(old.get("", "")))
-        elif not same_code(mine[name], text):
-            own.append(name)
-    for name in old.keys() - new.keys():
-        if name in mine and same_code(mine[name], old[name]):
-            del mine[name]
-    return "\n\n\n".join(text.strip("\n") for text in mine.values()) + "\n", own
-
-
-def imports(code: str) -> set[str]:
-    """The imports of a file's head, each as it would be written."""
-    kinds = (ast.Import, ast.ImportFrom)
-    return {ast.unparse(node) for node in ast.parse(code).body if isinstance(node, kinds)}
-
-
-def with_imports(head: str, wanted: set[str]) -> str:
-    """A file's head with the imports that it lacks."""
-    return head + "".join(f"{line}\n" for line in sorted(wanted - imports(head)))
-
-
-def same_code(one: str, other: str) -> bool:
-    """Whether two texts are the same program, apart from comments, docstrings and layout."""
-    try:
-        return shape(one) == shape(other)
-    except SyntaxError:
-        return False
-
-
-def shape(code: str) -> str:
-    """A program without comments, docstrings and layout."""
-    tree = ast.parse(code)
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list) and body and is_text(body[0]):
-            node.body = body[1:]  # type: ignore[attr-defined]
-    return ast.dump(tree)
-
-
-def is_text(node: ast.AST) -> bool:
-    """Whether a statement is a string and nothing else."""
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-
-
-def blocks(code: str) -> dict[str, str]:
-    """A file in parts: "" is its head, then each class and function with what follows it."""
-    lines = code.splitlines()
-    found: dict[str, str] = {}
-    starts = [(0, "")]
-    for node in ast.parse(code).body:
-        if isinstance(node, ast.ClassDef | ast.FunctionDef):
-            first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
-            starts.append((first - 1, node.name))
-        elif starts[-1][1] and not is_text(node):
-            name = ast.unparse(node).split("=")[0].split(":")[0].strip()
-            starts.append((node.lineno - 1, name))
-    for (start, name), (stop, _) in zip(starts, [*starts[1:], (len(lines), "")]):
-        found[name] = "\n".join(lines[start:stop]).strip("\n") + "\n"
-    return found

@@ -14,7 +14,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from .folder import blocks, place_data, place_files, place_text, wrong
+from .folder import place_data, place_files, place_text, wrong
+from .handing import blocks
 from .runner import Outcome, due_checks, run_checks, steps_done
 from .series import Series, Step, write_tree
 

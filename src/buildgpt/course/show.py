@@ -34,11 +34,7 @@ CAUSES = {  # of a loss above its band, or below
         "the same few sequences come again and again",
     ],
 }
-KINDS = {
-    "type": "type it",
-    "take": "take it: it was put into your files",
-    "read": "read it",
-}
+KINDS = {"type": "type it", "take": "take it", "read": "read it"}
 
 
 def paint(code: str) -> Text:
@@ -46,6 +42,15 @@ def paint(code: str) -> Text:
     painted = Syntax("", "python", theme="ansi_dark").highlight(code)
     painted.rstrip()
     return painted
+
+
+def fate(handed: Handed) -> str:
+    """What became of a step that was to be put into a learner's files."""
+    if not handed.files:
+        return "yours is built otherwise, so nothing was put in; bring it in yourself"
+    if handed.own or handed.lacking:
+        return "it was put into your files, but for what is named below"
+    return "it was put into your files"
 
 
 class Screen:
@@ -101,22 +106,36 @@ class Screen:
         self.say()
         title = Text.assemble((f"{step.label}  {step.patch.subject}", "bold cyan"))
         self.console.print(Rule(title, align="left", style="cyan"))
-        kind = KINDS[step.kind]
-        if step.kind == "take" and handed is None:
-            kind = "take it"
-        self.say(kind, "dim")
+        self.say(KINDS[step.kind] + (f": {fate(handed)}" if handed else ""), "dim")
         self.say()
         asks = any(entry["step"] == step.slug for entry in step.lesson.facts.get("predict", []))
         guessed = not asks or step.id in folder.state.predictions
         self.blocks(prose.section(folder.series, step.lesson, step.slug), guessed)
-        if handed and handed.own:
-            self.say("Your own stays as it is: " + ", ".join(handed.own) + ".", "yellow")
-            self.say("Bring what is marked with + above into it yourself.\n")
+        if handed:
+            self.left_over(handed)
         self.say("Then:")
         self.command("check", "does your code do it?")
         self.command("next", "go on")
         if step.kind == "type":
             self.command("hint", "if you are stuck")
+
+    def left_over(self, handed: Handed) -> None:
+        """What of a step that was handed over is left to the learner."""
+        if handed.failed:
+            self.say(
+                f"With it your files could not be imported ({handed.failed}), so they are as they"
+                " were before.",
+                "yellow",
+            )
+        elif handed.own:
+            self.say("Your own stays as it is: " + ", ".join(handed.own) + ".", "yellow")
+        if handed.lacking and not handed.failed:
+            missing = ", ".join(handed.lacking)
+            self.say(
+                f"Yours has nothing of this name, which the step counts on: {missing}.", "yellow"
+            )
+        if handed.failed or handed.own or handed.lacking:
+            self.say("Bring what is new above into it yourself, in your own way.\n")
 
     def after_lesson(self, folder: Folder) -> None:
         """What comes after a lesson."""

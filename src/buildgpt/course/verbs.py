@@ -13,8 +13,9 @@ from pathlib import Path
 
 from . import prose
 from .checking import top_level
-from .folder import END, Folder, hand_over, place_data, wrong
-from .runner import Outcome, check_folder, environment
+from .folder import END, Folder, place_data, wrong
+from .handing import hand_over, same_code
+from .runner import Outcome, check_folder, environment, last_line
 from .series import Lesson, Series, Step, write_tree
 
 RUNGS = ("a question", "the place", "the shape of the code")
@@ -40,28 +41,56 @@ def check(folder: Folder) -> list[Outcome]:
 
 @dataclass
 class Handed:
-    """A step that was handed over: which files were written, which symbols stayed their own."""
+    """A step that was handed over: which files were written, and what is left to the learner."""
 
     files: list[str]
-    own: list[str]
+    own: list[str]  # symbols that stayed their own
+    lacking: list[str]  # symbols that the step changes or uses, and that they do not have
+    failed: str = ""  # why all of it was taken back
 
 
 def take(folder: Folder, step: Step) -> Handed:
-    """Put a step into their code."""
+    """Put a step into their code; what cannot be imported afterwards is taken back."""
     before, after = folder.series.tree(step.index), folder.series.tree(step.index + 1)
     folder.keep_present()
-    handed = Handed([], [])
+    theirs, handed, written = folder.code(), Handed([], [], []), {}
     for path in step.patch.files:
-        place = folder.path / folder.place(path)
-        theirs = place.read_text(encoding="utf-8") if place.exists() else ""
         try:
-            text, own = hand_over(theirs, before.get(path, ""), after[path])
+            merged = hand_over(theirs.get(path, ""), before.get(path, ""), after[path])
         except SyntaxError as error:
             raise wrong(f"{path} is no Python yet, line {error.lineno}: mend it first") from None
-        write_tree(folder.path, {folder.place(path): text})
-        handed.files.append(path)
-        handed.own += [f"{name or 'the first lines'} in {path}" for name in own]
+        handed.own += [f"{name or 'the first lines'} in {path}" for name in merged.own]
+        handed.lacking += [f"{name} in {path}" for name in merged.lacking]
+        if merged.text != theirs.get(path):
+            written[path] = merged.text
+    write_tree(folder.path, {folder.place(path): text for path, text in written.items()})
+    if any(not same_code(text, before.get(path, "")) for path, text in theirs.items()):
+        handed.failed = unimportable(folder, [*written])
+    if handed.failed:
+        take_back(folder, theirs, [*written])
+    handed.files = [] if handed.failed else [*written]
     return handed
+
+
+def take_back(folder: Folder, theirs: dict[str, str], paths: list[str]) -> None:
+    """Make files what they were before a step was put in."""
+    write_tree(folder.path, {folder.place(path): theirs[path] for path in paths if path in theirs})
+    for path in paths:
+        if path not in theirs:
+            (folder.path / folder.place(path)).unlink()
+
+
+def unimportable(folder: Folder, paths: list[str]) -> str:
+    """Why one of these files of theirs cannot be imported; "" if all can."""
+    modules = [folder.place(path).removesuffix(".py").replace("/", ".") for path in paths]
+    done = subprocess.run(
+        [sys.executable, "-c", f"import {', '.join(modules)}" if modules else ""],
+        cwd=folder.path,
+        env=environment(),
+        capture_output=True,
+        encoding="utf-8",
+    )
+    return last_line(done.stderr) if done.returncode else ""
 
 
 @contextmanager

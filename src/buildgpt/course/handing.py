@@ -1,0 +1,166 @@
+"""Steps that are handed over: a change of the reference's, put into a learner's own file.
+
+Only what surely fits is put in. What a learner wrote otherwise, or does not have, is named, and
+stays for them to bring in.
+"""
+
+import ast
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Merged:
+    """A learner's file with a step's change, and the symbols that they have to see to."""
+
+    text: str
+    own: list[str] = field(default_factory=list)  # theirs differ, and stay; "" is the file's head
+    lacking: list[str] = field(default_factory=list)  # to be changed or used, and not there
+
+
+def hand_over(theirs: str, before: str, after: str) -> Merged:
+    """Put a step's change of one file into theirs, symbol by symbol.
+
+    What they have as the reference had it, apart from comments, docstrings and layout, is
+    replaced; what is new is added, with the imports that it needs; what is their own stays.
+    """
+    if not theirs.strip() or same_code(theirs, before):
+        return Merged(after)
+    old, new, mine = blocks(before), blocks(after), blocks(theirs)
+    done, put = Merged(""), []
+    for name, text in new.items():
+        if name and old.get(name) != text:
+            put += settle(name, text, old, mine, list(new), done)
+    for name in old.keys() - new.keys():
+        if name in mine and same_code(mine[name], old[name]):
+            del mine[name]
+    done.own += head_of(mine, old.get("", ""), new.get("", ""), used(put))
+    wanted = used(put) & {*new} - {*mine} - bound(mine[""])
+    done.lacking += sorted(wanted - {*done.lacking})
+    done.text = "\n\n\n".join(text.strip("\n") for text in mine.values()) + "\n"
+    return done
+
+
+def settle(
+    name: str, text: str, old: dict[str, str], mine: dict[str, str], order: list[str], done: Merged
+) -> list[str]:
+    """One symbol that a step adds or changes; returns the code that was put in, if it was."""
+    if name not in mine and name in old:
+        done.lacking.append(name)
+    elif name not in mine:
+        insert(mine, name, text, order)
+        return [text]
+    elif same_code(mine[name], old.get(name, "")):
+        mine[name] = text
+        return [text]
+    elif not same_code(mine[name], text):
+        done.own.append(name)
+    return []
+
+
+def insert(mine: dict[str, str], name: str, text: str, order: list[str]) -> None:
+    """Put a new symbol before the first of those that come after it in the reference."""
+    later = {*order[order.index(name) + 1 :]}
+    items = [*mine.items()]
+    places = (i for i, (own, _) in enumerate(items) if own in later)
+    place = next(places, len(items))
+    mine.clear()
+    mine.update([*items[:place], (name, text), *items[place:]])
+
+
+def head_of(mine: dict[str, str], old: str, new: str, needed: set[str]) -> list[str]:
+    """Renew a file's head; returns [""] if it has to be seen to by its owner."""
+    head = mine.setdefault("", "")
+    if same_code(head, old):
+        mine[""] = new
+        return []
+    fresh = {key: line for key, line in imports(new).items() if key not in imports(old)}
+    wanted = fresh | {key: line for key, line in imports(new).items() if key in needed}
+    mine[""] = with_imports(head, wanted)
+    return [""] if statements(new) - statements(old) - statements(head) else []
+
+
+def imports(code: str) -> dict[str, tuple[str, str]]:
+    """What a file's head imports: each name, where from ("" for a module), and as it is written."""
+    found = {}
+    for node in ast.parse(code).body:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            source = ""
+            if isinstance(node, ast.ImportFrom):
+                source = "." * node.level + (node.module or "")
+            for alias in node.names:
+                name = alias.asname or alias.name.partition(".")[0]
+                found[name] = source, ast.unparse(alias)
+    return found
+
+
+def with_imports(head: str, wanted: dict[str, tuple[str, str]]) -> str:
+    """A file's head with the imports that it lacks."""
+    missing = [wanted[name] for name in wanted.keys() - bound(head)]
+    lines = [f"import {words}\n" for source, words in sorted(missing) if not source]
+    for source in sorted({source for source, _ in missing if source}):
+        names = ", ".join(sorted(words for where, words in missing if where == source))
+        lines.append(f"from {source} import {names}\n")
+    return head + "".join(lines)
+
+
+def bound(code: str) -> set[str]:
+    """The names that a file's head defines or imports."""
+    stored = {
+        node.id
+        for node in ast.walk(ast.parse(code))
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+    }
+    return stored | {*imports(code)}
+
+
+def used(code: list[str]) -> set[str]:
+    """The names that some code reads."""
+    nodes = (node for text in code for node in ast.walk(ast.parse(text)))
+    return {node.id for node in nodes if isinstance(node, ast.Name)}
+
+
+def statements(head: str) -> set[str]:
+    """What a file's head does beside importing."""
+    kinds = (ast.Import, ast.ImportFrom)
+    body = ast.parse(head).body
+    return {ast.unparse(node) for node in body if not isinstance(node, kinds) and not is_text(node)}
+
+
+def same_code(one: str, other: str) -> bool:
+    """Whether two texts are the same program, apart from comments, docstrings and layout."""
+    try:
+        return shape(one) == shape(other)
+    except SyntaxError:
+        return False
+
+
+def shape(code: str) -> str:
+    """A program without comments, docstrings and layout."""
+    tree = ast.parse(code)
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and body and is_text(body[0]):
+            node.body = body[1:]  # type: ignore[attr-defined]
+    return ast.dump(tree)
+
+
+def is_text(node: ast.AST) -> bool:
+    """Whether a statement is a string and nothing else."""
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+
+
+def blocks(code: str) -> dict[str, str]:
+    """A file in parts: "" is its head, then each class and function with what follows it."""
+    lines = code.splitlines()
+    found: dict[str, str] = {}
+    starts = [(0, "")]
+    for node in ast.parse(code).body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
+            starts.append((first - 1, node.name))
+        elif starts[-1][1] and not is_text(node):
+            name = ast.unparse(node).split("=")[0].split(":")[0].strip()
+            starts.append((node.lineno - 1, name))
+    for (start, name), (stop, _) in zip(starts, [*starts[1:], (len(lines), "")]):
+        found[name] = "\n".join(lines[start:stop]).strip("\n") + "\n"
+    return found
