@@ -243,7 +243,20 @@ def test_code_that_hangs_is_stopped(at_step, course, monkeypatch):
     endless = "class ByteTokenizer:\n    def encode(self, text):\n        while True: pass\n"
     write_tree(folder.path, {"gpt/__init__.py": "", "gpt/tokenizer.py": endless})
     said = course(folder, "check")
-    assert (said.status, "no end after 4 s" in said.out + said.err) == (1, True)
+    assert (said.status, "no end after 4 s of the processor" in said.out + said.err) == (1, True)
+
+
+def test_code_that_waits_is_not_taken_for_a_loop(at_step, course, monkeypatch):
+    """By the clock it has had its time, though it has hardly computed."""
+    monkeypatch.setattr("buildgpt.course.runner.BY_THE_CLOCK", 15.0)
+    folder = at_step("1.1")
+    waits = "        time.sleep(999)\n"
+    slow = f"import time\n\n\nclass ByteTokenizer:\n    def encode(self, text):\n{waits}"
+    write_tree(folder.path, {"gpt/__init__.py": "", "gpt/tokenizer.py": slow})
+    said = course(folder, "check").out
+    assert "no end after 15 s, " in said
+    assert "the machine is busy" in said
+    assert "a loop" not in said
 
 
 def test_hints_come_in_three_rungs_and_then_the_code(at_step, course):

@@ -202,3 +202,12 @@ def test_an_unknown_folder_is_told(tmp_path):
     folder = verbs.start(SERIES, tmp_path / "mine", "1")
     with pytest.raises(UserError, match="there is a curve at the end of lesson 3"):
         curves.lesson_with_curve(folder)
+
+
+@pytest.mark.parametrize("number", ["6", "9"])
+def test_a_lesson_without_a_band_says_so_and_is_not_measured_by_another(course, number):
+    said = course("curve", at=number)
+    assert said.status == 2
+    assert f"no curve is recorded for lesson {number}, whose model is another one" in said.err
+    assert "the last lesson that has one is lesson 4, Settings in a file" in said.err
+    assert said.err.count("\n") == 1

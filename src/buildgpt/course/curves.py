@@ -1,6 +1,7 @@
 """A learner's loss over the band of several recorded seeds: where does it leave it?
 
-course/NN-name/curve.py  STEPS, and losses(mine, text, seed): a short run with their code
+course/NN-name/curve.py  STEPS, and losses(mine, text, seed): a short run with their code;
+                         UNTIL, if there is one, the lesson from which on its band says nothing
 course/curves.json       the band of each, as `tools/course.py curves` recorded it
 """
 
@@ -15,7 +16,7 @@ from typing import Any
 from .folder import Folder, wrong
 from .runner import steps_done
 from .series import Lesson, Series
-from .trying import call, failed
+from .trying import call, failed, script
 
 WIDTH = 2.0  # the band: so many standard deviations to either side of the mean
 IN_A_ROW = 5  # steps outside, all above or all below, until a run has left it
@@ -84,6 +85,12 @@ def lesson_with_curve(folder: Folder) -> Lesson:
     if not found:
         first = next((x for x in folder.series.lessons if x.name in known), folder.lesson)
         raise wrong(f"there is a curve at the end of lesson {first.number}, which trains a model")
+    until = getattr(script(folder.series.course, found[-1].name, "curve"), "UNTIL", "")
+    if until and folder.lesson.name >= until:
+        raise wrong(
+            f"no curve is recorded for lesson {folder.lesson.number}, whose model is another one;"
+            f" the last lesson that has one is lesson {found[-1].number}, {found[-1].title}"
+        )
     return found[-1]
 
 

@@ -9,7 +9,9 @@ runs.
 import contextlib
 import io
 import json
+import math
 import os
+import signal
 import subprocess
 import sys
 import traceback
@@ -23,7 +25,19 @@ from buildgpt.core import load_core
 from .checking import Check, Failed, Mine, Missing, load_checks
 from .series import Lesson, Series
 
-SECONDS = 60.0  # for all checks of one run together
+resource: Any
+try:
+    import resource
+except ImportError:  # as on Windows, where only the clock limits
+    resource = None
+
+SECONDS = 60.0  # of the processor, for all checks of one run together
+BY_THE_CLOCK = 600.0  # the last resort: a busy machine takes its time, and code may wait for ever
+SLOW = ["a loop that never ends", "one that does far more than it needs"]
+WAITING = [
+    "the machine is busy with something else: try again, your code may be right",
+    "something waits that nobody wakes up",
+]
 
 
 @dataclass
@@ -154,7 +168,9 @@ def check_apart(
         "names": names,
         "steps": steps,
         "package": package,
+        "seconds": SECONDS,
     }
+    before = children_seconds()
     process = subprocess.Popen(
         [sys.executable, "-m", "buildgpt.course.runner"],
         stdin=subprocess.PIPE,
@@ -165,15 +181,20 @@ def check_apart(
         encoding="utf-8",
     )
     try:
-        out, err = process.communicate(json.dumps(order), timeout=SECONDS)
-        ended = ""
+        out, err = process.communicate(json.dumps(order), timeout=BY_THE_CLOCK)
+        spent = process.returncode == -getattr(signal, "SIGXCPU", sys.maxsize)
+        ended, causes = (
+            (f"no end after {SECONDS:.0f} s of the processor", SLOW) if spent else ("", [])
+        )
     except subprocess.TimeoutExpired:
         process.kill()
         out, err = process.communicate()
-        ended = f"no end after {SECONDS:.0f} s"
+        used = children_seconds() - before
+        ended = f"no end after {BY_THE_CLOCK:.0f} s, {used:.0f} s of them on the processor"
+        causes = WAITING
     outcomes, begun = read_outcomes(out)
     if begun:
-        outcomes.append(broken_off(begun, ended or last_line(err), bool(ended)))
+        outcomes.append(broken_off(begun, ended or last_line(err), causes))
     for outcome in outcomes:
         tell(outcome)
     if len(outcomes) < len(wanted) and not begun:
@@ -196,12 +217,26 @@ def read_outcomes(out: str) -> tuple[list[Outcome], dict[str, str]]:
     return outcomes, begun
 
 
-def broken_off(begun: dict[str, str], reason: str, slow: bool) -> Outcome:
+def broken_off(begun: dict[str, str], reason: str, causes: list[str]) -> Outcome:
     """The outcome of a check in which the process ended."""
-    causes = ["a loop that never ends", "one that does far more than it needs"] if slow else []
     return Outcome(
         begun["begin"], begun["says"], False, reason or "the process died", "an end", "", causes
     )
+
+
+def limit_processor(seconds: float) -> None:
+    """End this process when it has computed for so long, where the system can do that."""
+    if resource:
+        _, most = resource.getrlimit(resource.RLIMIT_CPU)
+        resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(seconds), most))
+
+
+def children_seconds() -> float:
+    """The seconds of the processor that ended processes of this one have used; 0 if unknown."""
+    if resource is None:
+        return 0.0
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def last_line(text: str) -> str:
@@ -221,6 +256,7 @@ def environment() -> dict[str, str]:
 def main() -> None:
     """Run the checks that stdin orders."""
     order: dict[str, Any] = json.load(sys.stdin)
+    limit_processor(order["seconds"])
     real = sys.stdout
     sys.stdout = sys.stderr  # what a module prints when it is imported is no report
     entries, names = Series(Path(order["course"])).entries(), order["names"]
