@@ -292,7 +292,7 @@ def test_going_back_and_catching_up_keep_what_was_there(at_step, course):
     write_tree(folder.path, {"gpt/data.py": "mine = 1\n"})
     assert "is the reference's code up to step 2.3" in course(folder, "catch-up").out
     assert folder.code() == SERIES.tree(folder.done)
-    kept = folder.path / ".course" / "kept" / "before-1" / "data.py"
+    kept = folder.path / ".course" / "kept" / "copy-1" / "data.py"
     assert kept.read_text() == "mine = 1\n"
     assert course(folder, "reset").status == 0
     assert "gpt/data.py" not in folder.code()

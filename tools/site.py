@@ -141,11 +141,12 @@ def code(block: prose.Block) -> str:
     after = [(mark, line) for mark, line in block.lines if mark != "-"]
     before = [line for mark, line in block.lines if mark != "+"]
     new = [str(i + 1) for i, (mark, _) in enumerate(after) if mark == "+"]
-    options = f":caption: {block.title}\n" + (f":emphasize-lines: {','.join(new)}\n" if new else "")
+    title = re.sub(r"^\S+\.py", r"`\g<0>`", block.title)  # not bold, as in __init__.py
+    options = f":caption: {title}\n" + (f":emphasize-lines: {','.join(new)}\n" if new else "")
     text = fenced("{code-block} python", options + "\n" + "\n".join(line for _, line in after))
     if all(mark == " " for mark, _ in block.lines):
         return text
-    old = fenced("{code-block} python", f":caption: {block.title}\n\n" + "\n".join(before))
+    old = fenced("{code-block} python", f":caption: {title}\n\n" + "\n".join(before))
     tabs = (("After", text), ("Before", old))
     items = "\n".join(f"::::{{tab-item}} {name}\n{inside}\n::::" for name, inside in tabs)
     return f":::::{{tab-set}}\n{items}\n:::::"

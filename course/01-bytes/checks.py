@@ -22,7 +22,10 @@ def round_trip(mine):
     tokenizer = mine.ByteTokenizer()
     for text in TEXTS:
         ids = tokenizer.encode(text)
-        causes = ["each id is turned into a character by itself, though some take several bytes"]
+        causes = [
+            "each id is turned into a character by itself, though some take several bytes",
+            "bytes(65) is 65 zeros; the byte 65 is bytes([65])",
+        ]
         equal(tokenizer.decode(ids), text, given=f"decode({ids})", causes=causes)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from buildgpt.course.checking import check, equal, expect, refused
+from buildgpt.course.checking import Failed, check, equal, expect, refused
 
 
 def make(mine, tokens, context, seed=1):
@@ -86,7 +86,13 @@ def once_an_epoch(mine):
         sequences = (tokens - 1) // context
         batches = make(mine, tokens, context)
         for epoch in range(3):
-            seen = sorted(firsts(batches, epoch * sequences, sequences))
+            try:
+                seen = sorted(firsts(batches, epoch * sequences, sequences))
+            except (RuntimeError, ValueError, IndexError) as error:
+                few = ["the last sequence needs a target as well: (tokens - 1) // T fit"]
+                seen = f"{type(error).__name__}: {error}"
+                given = f"{tokens} tokens, sequences of {context}, epoch {epoch}"
+                raise Failed(seen, f"{sequences} sequences", given, few) from error
             wanted = [i * context for i in range(sequences)]
             causes = [
                 "a sequence needs T + 1 tokens, one more than its inputs: (tokens - 1) // T fit",
@@ -125,6 +131,9 @@ def by_seed(mine):
     ]
     given = "300 positions, asked at once and one by one from the last to the first"
     expect(wanted == same_backwards, "two orders", "the same order", given, causes)
+    causes = ["seed and epoch are added, so that the next seed begins with this one's second epoch"]
+    given = "epoch 1 with seed 1, and epoch 0 with seed 2"
+    expect(wanted[100:200] != firsts(other, 0, 100), "the same order", "two orders", given, causes)
     causes = ["the seed is not used"]
     given = "the first 100 sequences with seeds 1 and 2"
     expect(wanted[:100] != firsts(other, 0, 100), "the same order", "two orders", given, causes)

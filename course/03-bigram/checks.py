@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from buildgpt.course.checking import check, equal, expect, near
+from buildgpt.course.checking import Failed, check, equal, expect, near
 
 
 def build(mine, vocab_size):
@@ -224,9 +224,13 @@ def continues(mine):
 
 @check("without a prompt, a text begins after the end of another", step="babble", until="05")
 def empty_prompt(mine):
-    found = mine.continue_text(successor(), mine.ByteTokenizer(), "", 2, 0)
     causes = ["an empty prompt has no last token: [tokenizer.end_of_text] stands in for it"]
-    equal(found, "\x00\x01", given="a model that always adds 1, no prompt", causes=causes)
+    given = "a model that always adds 1, no prompt"
+    try:
+        found = mine.continue_text(successor(), mine.ByteTokenizer(), "", 2, 0)
+    except (RuntimeError, IndexError) as error:
+        raise Failed(f"{type(error).__name__}: {error}", "a text", given, causes) from error
+    equal(found, "\x00\x01", given=given, causes=causes)
 
 
 @check("the same seed tells the same text", step="babble", until="05")

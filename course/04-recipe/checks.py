@@ -2,10 +2,11 @@
 
 import contextlib
 import io
+import re
 import tempfile
 from pathlib import Path
 
-from buildgpt.course.checking import check, equal, expect, near, refused
+from buildgpt.course.checking import Failed, check, equal, expect, near, refused
 from buildgpt.course.checking import trainer as trainer_of
 
 TEXT = "abcab " * 200
@@ -128,6 +129,18 @@ def from_file(mine):
     expect(isinstance(recipe.train, mine.TrainConfig), kind, "a TrainConfig", "recipe.train")
 
 
+def refusal(mine, path, given):
+    """What their UsageError says of a recipe."""
+    causes = ["sections are checked but not their keys, or the other way round"]
+    try:
+        mine.load_recipe(path)
+    except mine.UsageError as error:
+        return str(error)
+    except Exception as error:
+        raise Failed(f"{type(error).__name__}: {error}", "a UsageError", given, causes) from error
+    raise Failed("no error at all", "a UsageError", given, causes)
+
+
 @check("an unknown key is a UsageError that names it, the file and the nearest one", step="unknown")
 def unknown(mine):
     for text, wrong, nearest in (
@@ -136,15 +149,11 @@ def unknown(mine):
         ("[trian]\nsteps = 7\n", "trian", "train"),
     ):
         with recipe_file(text) as path:
-            causes = ["sections are checked but not their keys, or the other way round"]
-            words = {"the_key": wrong, "the_nearest": f"'{nearest}'", "the_file": str(path)}
-            with refused(f"a file of {text!r}", causes, **words):
-                try:
-                    mine.load_recipe(path)
-                except mine.UsageError:
-                    raise
-                except Exception as error:
-                    raise Exception(f"{type(error).__name__}, no UsageError") from None
+            said, given = refusal(mine, path, f"a file of {text!r}"), f"a file of {text!r}"
+            for what, word in (("key", wrong), ("nearest key", nearest), ("file", str(path))):
+                alone = re.search(rf"(?<![\w.]){re.escape(word)}(?!\w|\.\w)", said)
+                causes = [f"the message does not hold the {what}, as a word of its own"]
+                expect(alone, said, f"a message with the {what}: {word}", given, causes)
     expect(issubclass(mine.UsageError, mine.UserError), "no", "yes", "is a UsageError a UserError")
 
 

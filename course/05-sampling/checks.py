@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from buildgpt.course.checking import check, equal, expect, near, refused
+from buildgpt.course.checking import Failed, check, equal, expect, near, refused
 
 
 def sampling(mine, **wishes):
@@ -142,9 +142,23 @@ def top_k(mine):
     for k, left in left_by.items():
         kept = [logit if i in left else -np.inf for i, logit in enumerate(logits)]
         causes = ["the k least likely ones", "chances do not add up to 1 afterwards"]
-        same(mine, logits, softmax(kept), causes, top_k=k)
+        if k > len(logits):
+            causes = ["k may be larger than the vocabulary: then all stay"]
+        try:
+            same(mine, logits, softmax(kept), causes, top_k=k)
+        except (RuntimeError, IndexError) as error:
+            seen, given = f"{type(error).__name__}: {error}", f"{len(logits)} logits, top_k = {k}"
+            raise Failed(seen, "chances", given, causes) from error
     with refused("Sampling(top_k=-1)", the_value="-1"):
         mine.Sampling(top_k=-1)
+
+
+@check("tokens that are as likely as the k-th one all stay", step="top-k")
+def ties(mine):
+    for k, logits, left in ((1, [2.0, 1.0, 2.0], [0, 2]), (2, [1.0, 3.0, 1.0, 0.0], [0, 1, 2])):
+        kept = [logit if i in left else -np.inf for i, logit in enumerate(logits)]
+        causes = ["exactly k are kept, though nothing tells the k-th one from its equals"]
+        same(mine, logits, softmax(kept), causes, top_k=k)
 
 
 @check("each row has a top-k of its own", step="top-k")

@@ -55,6 +55,20 @@ def narrow(mine):
         expect(width - 2 <= rank <= width, f"{rank}", f"about {width}", given, causes)
 
 
+# From lesson 8 on a bias does no harm, and lesson 9 ties the head to the embedding.
+@check(
+    "one more id costs a vector and a row of the head, and nothing else", step="width", until="08"
+)
+def no_bias(mine):
+    counts = [
+        sum(p.numel() for p in mine.GPT(config(mine, vocab_size=size)).parameters())
+        for size in (20, 21)
+    ]
+    causes = ["the head has a bias: nn.Linear makes one, unless bias=False"]
+    given = "width 8: the weights that one more id costs"
+    equal(counts[1] - counts[0], 16, given=given, causes=causes)
+
+
 @check("what is gathered are values, in shares that add up to 1", step="scores")
 def shares(mine):
     import torch
@@ -66,6 +80,9 @@ def shares(mine):
         equal(tuple(ones.shape), (batch, time, width), given=f"the shape, {given}")
         off = (ones - 1).abs().max().item()
         causes = ["softmax along the wrong axis", "no softmax", "a mask after the softmax"]
+        if off != off:  # no number
+            hidden = "the mask hides the token itself: the first one sees nothing, triu(0)"
+            causes = [hidden, "a whole row of scores is minus infinity"]
         expect(
             off < 1e-9, f"{off:.2g} away from 1", "1 everywhere", f"values of 1, {given}", causes
         )

@@ -54,7 +54,10 @@ def residual(mine):
         for p in module.parameters():
             p.zero_()
     off = (module(x) - x).abs().max().item()
-    causes = ["what attention or the MLP gives takes the place of x instead of being added to it"]
+    causes = [
+        "what attention or the MLP gives takes the place of x instead of being added to it",
+        "a norm stands around the sum: it belongs to the copy that is read",
+    ]
     given = "Block with weights of 0: the output less the input"
     expect(off == 0, f"{off:.3g} apart", "exactly the input", given, causes)
 

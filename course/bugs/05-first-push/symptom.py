@@ -22,4 +22,4 @@ register_optimizer_step_pre_hook(note)
 with contextlib.redirect_stdout(io.StringIO()):
     train(GPT(16), Batches(np.arange(9, dtype=np.uint16), 8, 1), steps=4, batch=1, lr=1e-12)
 for step, norm in enumerate(norms, 1):
-    print(f"step {step}: gradient of size {norm:.4f}, {norm / norms[-1]:.2f} times the last one")
+    print(f"step {step}: gradient of size {norm:.4f}, {norm / norms[-1]:.2f} times that of step 4")

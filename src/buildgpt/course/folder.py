@@ -184,8 +184,8 @@ class Folder:
     def keep_present(self) -> Path:
         """Copy their package away before something else takes its place."""
         kept = self.path / ".course" / "kept"
-        number = len(list(kept.glob("before-*"))) + 1 if kept.exists() else 1
-        return self.keep(f"before-{number}")
+        number = len(list(kept.glob("copy-*"))) + 1 if kept.exists() else 1
+        return self.keep(f"copy-{number}")
 
     def replace(self, tree: dict[str, str]) -> Path:
         """Put another package in the place of theirs, which is kept; returns where."""

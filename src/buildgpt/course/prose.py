@@ -12,6 +12,7 @@ import ast
 import difflib
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,14 +60,15 @@ def section(series: Series, lesson: Lesson, name: str) -> list[Block]:
     step = next((step for step in lesson.steps if step.slug == name), None)
     found, recorded = [], records(series.course)
     text = fill(sections(lesson).get(name, ""), recorded)
-    place = 0
+    place, shown = 0, []
     for directive in DIRECTIVE.finditer(text):
         found.append(Block("words", text[place : directive.start()].strip()))
         place = directive.end()
         if step is None:
             raise BadProse(f"{lesson.name}: {directive[0]} stands outside of a step")
         if directive[1] == "code":
-            found.append(code_block(series, step, directive[2] or ""))
+            found.append(code_block(series, step, directive[2] or "", shown))
+            shown.append(directive[2] or "")
         else:
             found.append(try_block(lesson, step, recorded))
     found.append(Block("words", text[place:].strip()))
@@ -93,8 +95,11 @@ def try_block(lesson: Lesson, step: Step, recorded: dict[str, Any]) -> Block:
     return Block("try", text if fresh else "", "", (), recorded["outputs"].get(step.id, ""))
 
 
-def code_block(series: Series, step: Step, words: str) -> Block:
-    """A symbol, or a file's head, as it is after the step, marked where the step changed it."""
+def code_block(series: Series, step: Step, words: str, shown: Sequence[str] = ()) -> Block:
+    """A symbol, or a file's head, as it is after the step, marked where the step changed it.
+
+    `shown` is what stands above it in the same section, by the same words.
+    """
     module, _, symbol = words.partition(".")
     path = f"gpt/{module}.py"
     before, after = series.tree(step.index), series.tree(step.index + 1)
@@ -102,8 +107,25 @@ def code_block(series: Series, step: Step, words: str) -> Block:
     if new is None:
         raise BadProse(f"{step.id}: there is no {words} after it")
     old = excerpt(before, path, symbol)
-    title = f"{path}" + ("" if path in before else ", a new file")
+    where = "" if path in before else a_new_file(module, shown)
+    title = path + (where or place_of(symbol, old is None, f"{words}." in "".join(shown)))
     return Block("code", "\n".join(new), title, tuple(marked(old, new)))
+
+
+def a_new_file(module: str, shown: Sequence[str]) -> str:
+    """What a title says of a file that the step makes: it is made once."""
+    again = any(words.partition(".")[0] == module for words in shown)
+    return ", further down" if again else ", a new file"
+
+
+def place_of(symbol: str, is_new: bool, parts_shown: bool) -> str:
+    """What a title says of a symbol of a file that is there already."""
+    owner = symbol.rpartition(".")[0]
+    if owner:
+        return f", new in class {owner}" if is_new else f", in class {owner}"
+    if parts_shown:
+        return f", all of {symbol} after it"
+    return ", new" if symbol and is_new else ""
 
 
 def excerpt(tree: Tree, path: str, symbol: str) -> list[str] | None:

@@ -117,6 +117,11 @@ def run_check(name: str, check: Check, mine: Mine) -> Outcome:
         outcome.expected = "no error"
         if isinstance(error, AttributeError) and "has no attribute" in str(error):
             outcome.causes = ["a method that the lesson asks for is missing, or has another name"]
+        if "Double and Float" in str(error) or "Float and Double" in str(error):
+            outcome.causes = [
+                "a part of the model is in a plain list, where PyTorch does not find it, so the"
+                " check's .double() passed it by: nn.ModuleList"
+            ]
         outcome.place = place_of(error, mine.folder)
     outcome.printed = printed.getvalue()
     return outcome
