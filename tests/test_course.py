@@ -283,6 +283,8 @@ def test_a_prediction_is_answered_with_its_reason(at_step, course):
     folder = at_step("3.2")
     said = course(folder, "predict", "5.5").out
     assert "Yes: you said 5.5, it is 5.55" in said
+    assert "Not quite: you said 5.25" in course(folder, "predict", "21/4").out
+    assert "'much' is no number" in course(folder, "predict", "much").err
     assert "Not quite" in course(folder, "predict", "9").out
     assert folder.__class__(folder.path, SERIES).state.predictions == {"03-bigram/loss": 9.0}
 
@@ -534,6 +536,128 @@ def test_other_code_that_does_the_same_passes(tmp_path, checks):
     (tmp_path / "learn.toml").write_text("")
     write_tree(tmp_path, OTHERS | others)
     assert failed(outcomes(tmp_path, SERIES.find("4"), "", {"GPT": "model.Net"})) == []
+
+
+# Mistakes of the walk in docs/walkthrough.md that once passed: the step, the file, what is replaced
+# and by what, and what the learner is told.
+
+MISTAKES = {
+    "seed and epoch are added": (
+        "02-targets/shuffle",
+        "data",
+        ("RandomState([self.seed, epoch])", "RandomState(self.seed + epoch)"),
+        "seed and epoch are added",
+    ),
+    "one token too many": (
+        "02-targets/epochs",
+        "data",
+        ("(len(stream) - 1) // context", "len(stream) // context"),
+        "needs a target as well",
+    ),
+    "a number of zeros": (
+        "01-bytes/decode",
+        "tokenizer",
+        ("bytes([i])", "bytes(i)"),
+        "bytes(65) is 65 zeros",
+    ),
+    "each sequence again and again": (
+        "03-bigram/update",
+        "train",
+        ("batches(step * batch, batch)", "batches(step, batch)"),
+        "not the step times the batch",
+    ),
+    "no care for an empty prompt": (
+        "03-bigram/babble",
+        "generate",
+        (" or [tokenizer.end_of_text]", ""),
+        "an empty prompt has no last token",
+    ),
+    "exactly k, though others are as likely": (
+        "05-sampling/top-k",
+        "generate",
+        (
+            "logits = logits.masked_fill(logits < kth, -math.inf)",
+            "logits = torch.full_like(logits, -math.inf).scatter("
+            "1, logits.topk(sampling.top_k).indices, kth)",
+        ),
+        "",
+    ),
+    "k larger than the vocabulary": (
+        "05-sampling/top-k",
+        "generate",
+        ("0 < sampling.top_k < logits.size(-1)", "sampling.top_k"),
+        "k may be larger than the vocabulary",
+    ),
+    "a head with a bias": (
+        "06-head/width",
+        "model",
+        ("config.vocab_size, bias=False", "config.vocab_size"),
+        "the head has a bias",
+    ),
+    "a mask that hides the token itself": (
+        "06-head/triangle",
+        "model",
+        ("triu(1)", "triu(0)"),
+        "triu(0)",
+    ),
+    "no plus": (
+        "06-head/head",
+        "model",
+        ("x = x + self.attention(x)", "x = self.attention(x)"),
+        "",
+    ),
+    "blocks in a plain list": (
+        "08-blocks/layers",
+        "model",
+        (
+            "nn.ModuleList(Block(config) for _ in range(config.layers))",
+            "[Block(config) for _ in range(config.layers)]",
+        ),
+        "nn.ModuleList",
+    ),
+    "a norm around the sum": (
+        "08-blocks/norm",
+        "model",
+        (
+            "return x + self.mlp(self.mlp_norm(x))",
+            "return self.mlp_norm(x + self.mlp(x))",
+        ),
+        "a norm stands around the sum",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_of_a_reader_is_refused_with_its_cause(name, tmp_path, checks):
+    number, module, (old, new), cause = MISTAKES[name]
+    step = next(step for step in SERIES.steps if step.id == number)
+    tree = SERIES.tree(step.index + 1)
+    assert tree[f"gpt/{module}.py"].count(old) == 1
+    tree = tree | {f"gpt/{module}.py": tree[f"gpt/{module}.py"].replace(old, new)}
+    (tmp_path / "learn.toml").write_text("")
+    write_tree(tmp_path, tree)
+    first = min(step.lesson.number, 6)  # from there on all checks look at the model
+    due = [(o, c) for o, c in due_checks(SERIES, step.lesson, step.slug) if o.number >= first]
+    done = steps_done(SERIES, step.lesson, step.slug)
+    wanted = [(own.name, check) for own, check in due]
+    forget()
+    found = [o for o in run_checks(tmp_path, wanted, SERIES.entries(), {}, done) if not o.passed]
+    assert found, "no check fails"
+    assert any(cause in told for told in found[0].causes or [""]), found[0]
+
+
+def test_a_message_may_name_the_key_without_quotes(tmp_path, checks):
+    """4.4 wants the key, the nearest one and the file, as words; how they are set off is free."""
+    step = next(step for step in SERIES.steps if step.id == "04-recipe/unknown")
+    tree = SERIES.tree(step.index + 1)
+    (tmp_path / "learn.toml").write_text("")
+    text = tree["gpt/config.py"]
+    assert text.count("'{key}'") == text.count("'{nearest}'") == 1
+    plain = text.replace("'{key}'", "{key}").replace("'{nearest}'", "{nearest}")
+    for changed, count in ((plain, 0), (text.replace("{nearest}", "{key}"), 1)):
+        write_tree(tmp_path, tree | {"gpt/config.py": changed})
+        found = outcomes(tmp_path, step.lesson, "unknown", None, "unknown")
+        assert len(failed(found)) == count
 
 
 # tools/course.py.

@@ -105,14 +105,20 @@ def show() -> None:
 
 @app.command()
 def term(
-    word: Annotated[str, typer.Argument(metavar="[WORD]", help="A term; all otherwise.")] = "",
+    word: Annotated[
+        str, typer.Argument(metavar="[WORD]", help="A term; their names otherwise.")
+    ] = "",
 ) -> None:
     """Say what a term means, and which lesson defines it."""
     from . import prose
     from .series import Series
 
-    series = Series()
-    screen().terms(series, prose.look_up(series.course, word))
+    series, out = Series(), screen()
+    found = prose.look_up(series.course, word)
+    if word:
+        out.terms(series, found)
+    else:
+        out.term_names(series, found)
 
 
 @app.command()
@@ -192,7 +198,9 @@ def solution() -> None:
 
 @app.command()
 def predict(
-    number: Annotated[float | None, typer.Argument(help="Your guess; it is asked for.")] = None,
+    number: Annotated[
+        str, typer.Argument(metavar="[NUMBER]", help="Your guess, such as 0.5 or 1/2.")
+    ] = "",
 ) -> None:
     """Type a number before you run the code that gives it."""
     from . import verbs
@@ -204,7 +212,7 @@ def predict(
         out.say("There is nothing to predict here yet; go on, and ask again.")
         return
     out.blocks([Block("words", asked.question)])
-    guess = typer.prompt("Your guess", type=float) if number is None else number
+    guess = verbs.read_guess(number or typer.prompt("Your guess"))
     folder.state.predictions[asked.name] = guess
     folder.save()
     verdict = "Yes" if asked.is_near(guess) else "Not quite"
@@ -258,7 +266,8 @@ def reset() -> None:
 
     folder, out = here(), screen()
     kept = verbs.reset(folder)
-    out.say(f"Back at the beginning of lesson {folder.lesson.number}. Your files lie in {kept}.")
+    out.say(f"Back at the beginning of lesson {folder.lesson.number}. Your files lie in {kept};")
+    out.say(f"to have one back, copy it from there into {folder.package}.")
     out.command("show", "its first step")
 
 
@@ -270,7 +279,8 @@ def catch_up() -> None:
     folder, out = here(), screen()
     kept = verbs.catch_up(folder)
     where = f"step {folder.step.label}" if folder.step else f"lesson {folder.lesson.number}"
-    out.say(f"gpt/ is the reference's code up to {where}. Your own files lie in {kept}.")
+    out.say(f"gpt/ is the reference's code up to {where}. Your own files lie in {kept};")
+    out.say(f"to have one back, copy it from there into {folder.package}.")
     out.command("next", "go on")
 
 

@@ -69,6 +69,13 @@ def due_checks(series: Series, lesson: Lesson, step: str = "") -> list[tuple[Les
     return found
 
 
+def retired(series: Series, lesson: Lesson) -> int:
+    """How many checks of earlier lessons no longer apply in this one."""
+    earlier = [own for own in series.lessons if own.number < lesson.number]
+    checks = [check for own in earlier for check in load_checks(own.folder / "checks.py")]
+    return sum(bool(check.until) and lesson.name >= check.until for check in checks)
+
+
 def steps_done(series: Series, lesson: Lesson, step: str = "") -> list[str]:
     """The ids of the steps up to one of a lesson; without it, up to the lesson's end."""
     slugs = [own.slug for own in lesson.steps]

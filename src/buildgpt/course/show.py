@@ -15,7 +15,7 @@ from . import prose, zoo
 from .curves import Judged
 from .folder import END, Folder
 from .gallery import PROMPT, Picture, readable
-from .runner import Outcome
+from .runner import Outcome, retired
 from .series import Lesson, Series, Step
 from .verbs import Handed, Swapped, python_name
 
@@ -143,6 +143,7 @@ class Screen:
         if folder.is_finished:
             self.say("This is the last lesson so far. The rest of the code is there to be read:")
             self.command("git DIR", "the whole series as a git repository")
+            self.command("solution", "one of the exercise")
         else:
             self.say("Then:")
             self.command("solution", "one of the exercise")
@@ -201,6 +202,17 @@ class Screen:
             self.console.print(Text.assemble((term, "bold"), (where, "dim")))
             self.console.print(Padding(Markdown(words), (0, 0, 0, 2)))
 
+    def term_names(self, series: Series, found: dict[str, str]) -> None:
+        """The names of all terms, by the lesson that defines them."""
+        by_lesson: dict[int, list[str]] = {}
+        for term in found:
+            lesson = prose.defined_in(series, term)
+            by_lesson.setdefault(lesson.number if lesson else 0, []).append(term)
+        for number, names in sorted(by_lesson.items()):
+            where = f"lesson {number}" if number else "beside them"
+            self.say(f"{where:>11}  {', '.join(names)}")
+        self.command("term WORD", "what it means")
+
     # Checks.
 
     def outcomes(self, outcomes: list[Outcome], folder: Folder) -> bool:
@@ -213,6 +225,8 @@ class Screen:
         if not failed:
             which = "check holds" if len(outcomes) == 1 else "checks hold"
             self.say(f"All good: {len(outcomes)} {which} up to {where}.", "bold green")
+            if gone := retired(folder.series, folder.lesson):
+                self.say(f"{gone} of earlier lessons are due no more: what they saw was replaced.")
             return True
         self.failure(failed[0])
         if len(failed) > 1:
@@ -280,7 +294,9 @@ class Screen:
             mark = {zoo.FOUND: "✓", zoo.SHOWN: "-", zoo.OPEN: ">"}.get(state, " ")
             after = bug.facts.get("after") or lessons.get(bug.facts["lesson"])
             due = zoo.is_due(folder, bug)
-            title = bug.facts["title"] + ("" if due else f", after lesson {after}")
+            coming = isinstance(after, int) and after > folder.series.lessons[-1].number
+            when = f", after lesson {after}" + ", which is to come" * coming
+            title = bug.facts["title"] + ("" if due else when)
             self.say(f"{mark} {bug.number:2}  {title}", "" if due else "dim")
 
     def bug(self, copy: zoo.Copy, printed: str) -> None:

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 from . import prose
@@ -249,6 +250,14 @@ def prediction(folder: Folder) -> Prediction | None:
     return Prediction(
         name, found["question"], figure["value"], figure["shown"], found["near"], reasoning
     )
+
+
+def read_guess(text: str) -> float:
+    """A number as somebody types it, or a fraction; UsageError if it is none."""
+    try:
+        return float(Fraction(text.strip().replace(",", "").replace("_", "")))
+    except (ValueError, ZeroDivisionError):
+        raise wrong(f"{text!r} is no number; type one such as 5.5, 1e-3 or 2/3") from None
 
 
 def reset(folder: Folder) -> Path:
