@@ -27,6 +27,7 @@ from buildgpt.course.series import (
     write_repository,
     write_tree,
 )
+from buildgpt.course.show import Screen
 from buildgpt.gpt.config import UserError
 
 ROOT = Path(__file__).parent.parent
@@ -313,6 +314,15 @@ def test_compare_and_swap_name_the_module_that_differs(at_step, course, checks):
     said = course(folder, "swap", "tokenizer")
     assert (said.status, "yours differs: 2 of 9 checks fail" in said.out) == (1, True)
     assert re.search(r'^\+.*errors="strict"', course(folder, "compare").out, re.M)
+
+
+def test_swap_names_what_a_module_lacks(capsys):
+    seen = "ImportError: cannot import name 'require' from 'gpt.config' (gpt/config.py)"
+    found = verbs.Swapped("gpt/config.py", [Outcome("x/y", "says", False, seen)])
+    Screen("buildgpt").swapped(found)
+    assert (
+        "yours lacks require, which the reference's other files import" in capsys.readouterr().out
+    )
 
 
 def test_peek_runs_the_reference_and_touches_nothing(at_step, course):

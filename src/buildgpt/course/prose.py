@@ -60,7 +60,8 @@ def section(series: Series, lesson: Lesson, name: str) -> list[Block]:
     step = next((step for step in lesson.steps if step.slug == name), None)
     found, recorded = [], records(series.course)
     text = fill(sections(lesson).get(name, ""), recorded)
-    place, shown = 0, []
+    place = 0
+    shown: list[str] = []
     for directive in DIRECTIVE.finditer(text):
         found.append(Block("words", text[place : directive.start()].strip()))
         place = directive.end()

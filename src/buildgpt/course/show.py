@@ -1,6 +1,7 @@
 """The course on a terminal; plain text where it is piped."""
 
 import math
+import re
 
 from rich.console import Console
 from rich.markdown import Markdown
@@ -267,6 +268,8 @@ class Screen:
             )
             return
         verdict = f"yours differs: {len(failed)} of {len(found.outcomes)} checks fail"
+        if lacking := re.search(r"cannot import name '(\w+)'", failed[0].seen):
+            verdict = f"yours lacks {lacking[1]}, which the reference's other files import"
         self.say(f"  {found.module:<20} {verdict}", "bold red")
         self.failure(failed[0])
 
