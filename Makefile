@@ -32,7 +32,7 @@ demo: install
 	$(BIN)/buildgpt demo
 
 test: $(STAMP)-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(STAMP)-dev
 	$(BIN)/ruff check .

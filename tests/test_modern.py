@@ -181,14 +181,18 @@ def test_the_packed_model_decodes_to_the_same_logits(switches):
         torch.testing.assert_close(packed(ids), model(ids), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize(("dtype", "error"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
-def test_the_packed_model_decodes_any_split_of_a_prompt(dtype, error):
-    """Its keys and values are kept in fp32 even where a prompt's products are narrower."""
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_packed_model_decodes_any_split_of_a_prompt(dtype):
+    """As near to fp32 as the full pass in that dtype; its keys and values are kept in fp32 even
+    where a prompt's products are narrower."""
     model, ids = lively(), some_ids()
     decoder = for_decoding(model, dtype)
     pack_for_few(decoder)
     with torch.inference_mode():
         whole = model(ids)
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+            error = 1e-5 + (model(ids) - whole).abs().max().item()
+        assert error < 0.05
         for split in range(1, CONFIG.context):
             cache = decoder.new_cache()
             parts = [decoder.hidden(piece, cache) for piece in (ids[:, :split], ids[:, split:])]

@@ -164,7 +164,7 @@ def told(mine):
         near(own.validation.loss, again, 1e-6, "the Trainer's validation, of the final weights")
 
 
-@check("nothing that is held out is trained on", step="watch")
+@check("nothing that is held out is trained on", step="split")
 def unread(mine):
     with made(mine, text="abcab cab " * 54 + "z" * 60, steps=12) as own:
         read, batches = [], own.batches

@@ -134,6 +134,7 @@ def run(mine, folder, start=None, **wishes):
     own = mine.Trainer(folder, recipe)
     if start:
         own.restore(start)
+    own.began = own.step
     with contextlib.redirect_stdout(io.StringIO()):
         own.run()
     return own
@@ -159,6 +160,7 @@ def exact(mine):
             "saved before the update of that step",
         ]
         given = f"8 steps, and {every} + {8 - every}: the weights at the end"
+        equal(own.began, every, given=f"the step after restore, of the checkpoint of step {every}")
         equal((own.step, whole.step), (8, 8), given="steps done")
         expect(same_bits(own, whole), "other bits", "the same", given, causes)
         equal(own.loss, whole.loss, given="the last loss")

@@ -69,16 +69,6 @@ def reads(mine):
         equal(seen, wanted, given=given, causes=causes)
 
 
-@check("each part's backward pass comes before the next part", step="parts")
-def one_by_one(mine):
-    with made(mine, 2) as own:
-        seen = ["gradient" if place == "gradient" else "read" for place in watched(own, 1)]
-    causes = [
-        "losses are added up and one backward pass is done at the end: then all parts are in memory"
-    ]
-    equal(seen, ["read", "gradient"] * 4, given="8 sequences in parts of 2", causes=causes)
-
-
 def gradient(own):
     """The gradient of the first step, as the optimizer sees it, and the step's loss."""
     import torch
@@ -98,10 +88,16 @@ def gradient(own):
     return seen[0], own.loss
 
 
-@check("the gradients of all parts add up: together they point where the whole does", step="parts")
-def adds_up(mine):
+@check("each part's gradient comes before the next part, and all of them add up", step="parts")
+def one_by_one(mine):
     import torch
 
+    with made(mine, 2) as own:
+        seen = ["gradient" if place == "gradient" else "read" for place in watched(own, 1)]
+    causes = [
+        "losses are added up and one backward pass is done at the end: then all parts are in memory"
+    ]
+    equal(seen, ["read", "gradient"] * 4, given="8 sequences in parts of 2", causes=causes)
     with made(mine, 8) as own:
         whole, _ = gradient(own)
     for rows in (4, 2, 1):

@@ -11,11 +11,9 @@ from gpt.train import Trainer
 WISHES = ["train.steps=20", "data.val_tokens=100", "train.checkpoint_every=10"]
 
 
-def weights(runs, restores, forgets=False):
+def weights(runs, name, restores=True, forgets=False):
     """The weights after 20 steps: at a stretch, or from the checkpoint of step 10 on."""
-    trainer = Trainer(
-        runs / ("two" if restores else "one"), load_recipe(Path("small.toml"), WISHES)
-    )
+    trainer = Trainer(runs / name, load_recipe(Path("small.toml"), WISHES))
     if restores:
         trainer.restore(runs / "one" / "checkpoints" / "step_000010")
     if forgets:
@@ -26,8 +24,8 @@ def weights(runs, restores, forgets=False):
 
 
 with tempfile.TemporaryDirectory() as place:
-    at_once = weights(Path(place), False)
+    at_once = weights(Path(place), "one", False)
     for what, forgets in (("10 + 10 steps", False), ("the same, but AdamW has forgotten", True)):
-        found = weights(Path(place), True, forgets)
+        found = weights(Path(place), f"two-{forgets}", True, forgets)
         print(f"{what}: the same as 20 steps, bit by bit: {torch.equal(found, at_once)}")
         print(f"    the weight that is furthest off is so by {(found - at_once).abs().max():.1g}")
