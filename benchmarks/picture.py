@@ -80,11 +80,11 @@ def starts(axis: Any, rows: dict[str, Any]) -> None:
 
 def curves(axis: Any, rows: dict[str, Any]) -> None:
     """The losses as the recipes learn."""
-    axis.set_title("learning Shakespeare's characters:\ntraining loss by seconds", fontsize=9)
+    axis.set_title("learning Shakespeare's characters:\ntraining loss; validation in the end", fontsize=9)
     for name, row in rows.items():
         if isinstance(row, dict) and row.get("curve"):
             xs, ys = zip(*((p["seconds"], p["loss"]) for p in row["curve"]))
-            axis.plot(xs, ys, label=f"{name}: validation {row['val_loss']:.3f}")
+            axis.plot(xs, ys, label=f"{name}: {row['val_loss']:.3f}")
     if axis.lines:
-        axis.legend(frameon=False)
+        axis.legend(frameon=False, fontsize=7, handlelength=1, loc="upper right")
     axis.spines[["top", "right"]].set_visible(False)
