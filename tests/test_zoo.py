@@ -119,6 +119,11 @@ def test_the_zoo_lists_what_can_be_looked_for(course, here):
     said = course("bug").out
     assert "  4  Each lap is the same lap\n" in said
     assert "It freezes at zero, after lesson 5" in said
+    last = SERIES.lessons[-1].number
+    for bug in zoo.bugs(SERIES):
+        after = int(bug.facts.get("after", 0))
+        told = f"{bug.facts['title']}, after lesson {after}, which is to come"
+        assert (told in said) == (after > last)
     assert "course bug 1 " in said
     course("bug", "1", "--solution")
     said = course("bug").out

@@ -295,9 +295,9 @@ class Screen:
         for bug in zoo.bugs(folder.series):
             state = folder.state.bugs.get(bug.name, "")
             mark = {zoo.FOUND: "✓", zoo.SHOWN: "-", zoo.OPEN: ">"}.get(state, " ")
-            after = bug.facts.get("after") or lessons.get(bug.facts["lesson"])
+            after = int(bug.facts.get("after") or lessons[bug.facts["lesson"]])
             due = zoo.is_due(folder, bug)
-            coming = isinstance(after, int) and after > folder.series.lessons[-1].number
+            coming = after > folder.series.lessons[-1].number
             when = f", after lesson {after}" + ", which is to come" * coming
             title = bug.facts["title"] + ("" if due else when)
             self.say(f"{mark} {bug.number:2}  {title}", "" if due else "dim")
