@@ -80,7 +80,8 @@ def starts(axis: Any, rows: dict[str, Any]) -> None:
 
 def curves(axis: Any, rows: dict[str, Any]) -> None:
     """The losses as the recipes learn."""
-    axis.set_title("learning Shakespeare's characters:\ntraining loss; validation in the end", fontsize=9)
+    title = "learning Shakespeare's characters:\ntraining loss; validation in the end"
+    axis.set_title(title, fontsize=9)
     for name, row in rows.items():
         if isinstance(row, dict) and row.get("curve"):
             xs, ys = zip(*((p["seconds"], p["loss"]) for p in row["curve"]))
