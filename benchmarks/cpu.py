@@ -421,11 +421,13 @@ def main() -> int:
     )
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     words = parser.parse_args()
+    if words.seeds < 1:
+        parser.error("--seeds must be at least 1")
     if words.worker:
         work(words.worker)
         return 0
     if words.quick:
-        words.rounds, words.seconds = 2, 10.0
+        words.rounds, words.seconds = 2, words.seconds or 10.0
     record = measure(words)
     print(table(record))
     draw(record, save(record, "cpu", words.out).with_suffix(".svg"))

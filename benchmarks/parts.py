@@ -14,7 +14,7 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 # What learns, and for how many seconds.
-RECIPES = {"shakespeare": 75.0, "modern-shakespeare": 75.0, "modern-shakespeare-4min": 240.0}
+RECIPES = {"shakespeare": 75.0, "modern-shakespeare": 75.0, "modern-shakespeare-4min": 236.0}
 # Layers, heads, width, context, vocabulary, micro-batch, dtype: where logits are the most of it.
 LOGITS = (4, 12, 768, 1024, 50257, 4, "bf16")
 # Context, sequences a step: of the 10.7M-parameter model of cpu.py, and of the demo.

@@ -67,7 +67,7 @@ def test_every_key_is_written_and_read_back(tmp_path):
             path="a folder/ä",
             tokenizer="gpt2",
             val_tokens=99,
-            align="documents",
+            align="shifted",
             noise=0.5,
             hellaswag="h",
         ),
@@ -332,6 +332,10 @@ def test_a_recipe_that_is_not_there_is_refused(tmp_path):
         ("[model]\nwidth = -8", "model.width must be at least 1"),
         ("[model]\ncontext = 0", "model.context must be at least 1"),
         ("[model]\ndropout = 1", "model.dropout must be at least 0 and below 1"),
+        (
+            '[data]\nnoise = 0.1\nalign = "documents"',
+            'data.noise would replace the ids that open documents; set data.align = "none"',
+        ),
         ("[data]\nnoise = 1.0", "data.noise must be at least 0 and below 1"),
         (
             "[model]\nheads = 5\nwidth = 64",

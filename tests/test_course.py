@@ -28,7 +28,7 @@ from buildgpt.course.series import (
     write_tree,
 )
 from buildgpt.course.show import Screen
-from buildgpt.gpt.config import UserError
+from buildgpt.gpt.config import UsageError, UserError
 
 ROOT = Path(__file__).parent.parent
 SERIES = Series()
@@ -344,6 +344,35 @@ def test_git_writes_the_series(course, at_step, tmp_path):
     assert course(folder, "git", str(tmp_path / "series")).status == 0
     assert (tmp_path / "series" / "gpt" / "train.py").is_file()
     assert course(folder, "git", str(tmp_path / "series")).status == 2
+
+
+def test_what_a_file_repeats_stays_in_its_order():
+    """Two statements of one name, a form feed and a line separator within a text."""
+    mine = "import a\n\n\ndef f():\n    return 1\n\n\nx = 1\ny = x\nx = 5\n"
+    mine += (
+        'z = """a\x0cb\u2028c"""\nif y:\n    x = 6\nif y:\n    x = 7\n\n\ndef f():\n    return x\n'
+    )
+    before, after = "import a\n", "import a\n\n\ndef g():\n    return 2\n"
+    text = hand_over(mine, before, after).text
+    kept = [line for line in text.split("\n") if line]
+    new = ["def g():", "    return 2"]
+    start = kept.index("def g():")
+    assert kept[start : start + 2] == new
+    assert kept[:start] + kept[start + 2 :] == [line for line in mine.split("\n") if line]
+
+
+@pytest.mark.parametrize(
+    ("typed", "number"),
+    [("5.5", 5.5), ("2/3", 2 / 3), ("1e-3", 1e-3), ("124,439,808", 124439808), ("1_000", 1000)],
+)
+def test_a_guess_is_read_as_people_write_numbers(typed, number):
+    assert verbs.read_guess(typed) == number
+
+
+@pytest.mark.parametrize("typed", ["0,5", "1e400", "nan", "1/0", "many", "1e999999999", ""])
+def test_what_is_no_number_is_refused(typed):
+    with pytest.raises(UsageError, match="is no number"):
+        verbs.read_guess(typed)
 
 
 def test_a_step_is_handed_over_symbol_by_symbol():

@@ -87,12 +87,18 @@ def generating(record: dict[str, Any]) -> str:
 def learning(record: dict[str, Any]) -> str:
     """What the recipes learn in their seconds."""
     cells = [
-        (f"`{name}` on {row['text']}, {row['seconds']:.0f} s", loss_cell(row))
+        (f"`{name}` on {row['text']}, {longest(row):.0f} s", loss_cell(row))
         for name, row in record.get("learning", {}).items()
         if isinstance(row, dict)
     ]
-    head = "learning: characters, the whole validation split, final weights"
+    head = "learning: characters, the whole validation split, final weights, whole commands"
     return table((head, "validation loss"), cells)
+
+
+def longest(row: dict[str, Any]) -> float:
+    """The seconds of the longest of its commands, where they were taken."""
+    taken = [seed.get("command_seconds", 0) for seed in row.get("seeds", [])]
+    return max(taken, default=0) or row["seconds"]
 
 
 def loss_cell(row: dict[str, Any]) -> str:

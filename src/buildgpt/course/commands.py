@@ -81,10 +81,7 @@ def next_(
         out.say()
         out.command("next --anyway", "goes on all the same")
         raise typer.Exit(1)
-    folder.advance()
-    step = folder.step
-    handed = verbs.take(folder, step) if step and step.kind == "take" else None
-    out.place(folder, handed)
+    out.place(folder, verbs.go_on(folder))
 
 
 def show_peek(folder: "Folder", out: "Screen") -> None:

@@ -151,7 +151,7 @@ def is_text(node: ast.AST) -> bool:
 
 def blocks(code: str) -> dict[str, str]:
     """A file in parts: "" is its head, then each class and function with what follows it."""
-    lines = code.splitlines()
+    lines = code.split("\n")  # as Python counts them; splitlines() cuts at form feeds, too
     found: dict[str, str] = {}
     starts = [(0, "")]
     for node in ast.parse(code).body:
@@ -162,5 +162,7 @@ def blocks(code: str) -> dict[str, str]:
             name = ast.unparse(node).split("=")[0].split(":")[0].strip()
             starts.append((node.lineno - 1, name))
     for (start, name), (stop, _) in zip(starts, [*starts[1:], (len(lines), "")]):
+        while name in found:  # a second one of that name stays where it is
+            name += " "
         found[name] = "\n".join(lines[start:stop]).strip("\n") + "\n"
     return found

@@ -192,8 +192,9 @@ def check_apart(
         env=environment(),
         encoding="utf-8",
     )
+    clock = BY_THE_CLOCK if resource else 3 * SECONDS
     try:
-        out, err = process.communicate(json.dumps(order), timeout=BY_THE_CLOCK)
+        out, err = process.communicate(json.dumps(order), timeout=clock)
         spent = process.returncode == -getattr(signal, "SIGXCPU", sys.maxsize)
         ended, causes = (
             (f"no end after {SECONDS:.0f} s of the processor", SLOW) if spent else ("", [])
@@ -201,9 +202,10 @@ def check_apart(
     except subprocess.TimeoutExpired:
         process.kill()
         out, err = process.communicate()
-        used = children_seconds() - before
-        ended = f"no end after {BY_THE_CLOCK:.0f} s, {used:.0f} s of them on the processor"
-        causes = WAITING
+        ended, causes = f"no end after {clock:.0f} s", SLOW + WAITING
+        if resource:
+            used = children_seconds() - before
+            ended, causes = f"{ended}, {used:.0f} s of them on the processor", WAITING
     outcomes, begun = read_outcomes(out)
     if begun:
         outcomes.append(broken_off(begun, ended or last_line(err), causes))
@@ -240,7 +242,10 @@ def limit_processor(seconds: float) -> None:
     """End this process when it has computed for so long, where the system can do that."""
     if resource:
         _, most = resource.getrlimit(resource.RLIMIT_CPU)
-        resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(seconds), most))
+        least = math.ceil(seconds) if most == resource.RLIM_INFINITY else most - 1
+        resource.setrlimit(resource.RLIMIT_CPU, (min(math.ceil(seconds), least), most))
+        _, largest = resource.getrlimit(resource.RLIMIT_CORE)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, largest))  # the signal would dump all memory
 
 
 def children_seconds() -> float:

@@ -47,6 +47,8 @@ def paint(code: str) -> Text:
 
 def fate(handed: Handed) -> str:
     """What became of a step that was to be put into a learner's files."""
+    if not (handed.files or handed.failed or handed.own or handed.lacking):
+        return "you have it already"
     if not handed.files:
         return "yours is built otherwise, so nothing was put in; bring it in yourself"
     if handed.own or handed.lacking:

@@ -1,14 +1,16 @@
 """What each command does with a learner's folder; show.py says how it looks."""
 
 import difflib
+import math
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -64,13 +66,32 @@ def take(folder: Folder, step: Step) -> Handed:
         handed.lacking += [f"{name} in {path}" for name in merged.lacking]
         if merged.text != theirs.get(path):
             written[path] = merged.text
-    write_tree(folder.path, {folder.place(path): text for path, text in written.items()})
-    if any(not same_code(text, before.get(path, "")) for path, text in theirs.items()):
-        handed.failed = unimportable(folder, [*written])
+    differs = any(not same_code(text, before.get(path, "")) for path, text in theirs.items())
+    # What could not be imported before cannot tell whether the step fits.
+    tells = differs and not unimportable(folder, [path for path in written if path in theirs])
+    try:
+        write_tree(folder.path, {folder.place(path): text for path, text in written.items()})
+        handed.failed = unimportable(folder, [*written]) if tells else ""
+    except BaseException:
+        take_back(folder, theirs, [*written])
+        raise
     if handed.failed:
         take_back(folder, theirs, [*written])
     handed.files = [] if handed.failed else [*written]
     return handed
+
+
+def go_on(folder: Folder) -> Handed | None:
+    """Go to the next step, and put it in if it is handed over; where that fails, stay."""
+    here = replace(folder.state)
+    folder.advance()
+    try:
+        step = folder.step
+        return take(folder, step) if step and step.kind == "take" else None
+    except BaseException:
+        folder.state = here
+        folder.arrive()
+        raise
 
 
 def take_back(folder: Folder, theirs: dict[str, str], paths: list[str]) -> None:
@@ -78,19 +99,26 @@ def take_back(folder: Folder, theirs: dict[str, str], paths: list[str]) -> None:
     write_tree(folder.path, {folder.place(path): theirs[path] for path in paths if path in theirs})
     for path in paths:
         if path not in theirs:
-            (folder.path / folder.place(path)).unlink()
+            (folder.path / folder.place(path)).unlink(missing_ok=True)
 
 
 def unimportable(folder: Folder, paths: list[str]) -> str:
     """Why one of these files of theirs cannot be imported; "" if all can."""
     modules = [folder.place(path).removesuffix(".py").replace("/", ".") for path in paths]
-    done = subprocess.run(
-        [sys.executable, "-c", f"import {', '.join(modules)}" if modules else ""],
-        cwd=folder.path,
-        env=environment(),
-        capture_output=True,
-        encoding="utf-8",
-    )
+    command = [sys.executable, "-c", f"import {', '.join(modules)}" if modules else ""]
+    try:
+        done = subprocess.run(
+            command,
+            cwd=folder.path,
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=PEEK_SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        return f"importing it does not end within {PEEK_SECONDS} s"
     return last_line(done.stderr) if done.returncode else ""
 
 
@@ -254,9 +282,15 @@ def prediction(folder: Folder) -> Prediction | None:
 
 def read_guess(text: str) -> float:
     """A number as somebody types it, or a fraction; UsageError if it is none."""
+    typed = text.strip().replace("_", "")
+    if re.fullmatch(r"-?\d{1,3}(,\d{3})+(\.\d+)?", typed):
+        typed = typed.replace(",", "")
     try:
-        return float(Fraction(text.strip().replace(",", "").replace("_", "")))
-    except (ValueError, ZeroDivisionError):
+        guess = float(Fraction(typed)) if "/" in typed else float(typed)
+        if not math.isfinite(guess):
+            raise ValueError
+        return guess
+    except (ValueError, ZeroDivisionError, OverflowError):
         raise wrong(f"{text!r} is no number; type one such as 5.5, 1e-3 or 2/3") from None
 
 

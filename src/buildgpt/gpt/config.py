@@ -113,6 +113,10 @@ class DataConfig(Section):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.noise < 1, "data.noise must be at least 0 and below 1")
+        require(
+            not self.noise or self.align != "documents",
+            'data.noise would replace the ids that open documents; set data.align = "none"',
+        )
 
 
 @dataclass(frozen=True)

@@ -213,7 +213,7 @@ def starts_of_documents(stream: Stream, opening: int, context: int) -> np.ndarra
 class Batches:
     """(x, y) for any stretch of the endless order: epoch after epoch, each one reshuffled.
 
-    What a position of the order holds depends on the stream, T and the seed alone. So every
+    What a position of the order holds depends on these arguments alone. So every
     rank and every restart finds its sequences by arithmetic, and each is read once an epoch.
     The tokens after the last whole sequence are never read, nor those between sequences that all
     begin with a document, which is with the id `opening`; `dropped` counts them. If it `shifts`,
@@ -234,6 +234,7 @@ class Batches:
         self.stream, self.context, self.seed, self.noise = stream, context, seed, noise
         self.starts: Sequence[int] | np.ndarray = range(0, len(stream) - context, context)
         self.orders: dict[int, np.ndarray] = {}
+        self.chance = np.random.RandomState(0)  # seeding one is far faster than making one
         if not self.starts:
             raise UserError(
                 f"the training split holds {len(stream):,} tokens, fewer than the {context + 1:,}"
@@ -281,15 +282,15 @@ class Batches:
         return x, y
 
     def replace(self, ids: Tensor, position: int) -> Tensor:
-        """Some of a position's ids (T,), by chance, give way to those of any other sequence.
+        """Some of a position's ids (T,), by chance, give way to those of any place of the stream.
 
         So a model cannot rely on any single token before it, and what it learns is smoothed as
         n-gram counts are (unigram noising; Xie et al. 2017).
         """
-        generator = np.random.RandomState([self.seed, position, 2])
-        start = generator.randint(len(self.stream) - self.context)
+        self.chance.seed([self.seed, position, 2])
+        start = self.chance.randint(len(self.stream) - self.context)
         others = self.stream.read(start, start + self.context).astype(np.int64)
-        hit = torch.from_numpy(generator.random_sample(self.context) < self.noise)
+        hit = torch.from_numpy(self.chance.random_sample(self.context) < self.noise)
         return torch.where(hit, torch.from_numpy(others), ids)
 
 
