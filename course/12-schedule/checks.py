@@ -7,7 +7,7 @@ import re
 import tempfile
 from pathlib import Path
 
-from buildgpt.course.checking import check, equal, expect, near, refused, trainer
+from buildgpt.course.checking import check, equal, expect, near, refused, small_trainer
 
 OFF_BY_ONE = "step counts from 0: the first update's share is 1 / (warmup_steps + 1)"
 
@@ -36,20 +36,11 @@ def rises(mine):
     near(half, 0.5, 1e-9, "the rate in the middle of 100 steps, lr = 0.5, no warm-up")
 
 
-@contextlib.contextmanager
 def made(mine, **train):
     """A Trainer of a small GPT on a small text."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "text.txt"
-        path.write_bytes(b"abcab cab " * 60)
-        model = {"context": 16, "layers": 1, "heads": 2, "width": 16}
-        wishes = {"steps": 6, "tokens_per_step": 64, "lr": 0.01, "log_every": 1}
-        recipe = mine.Recipe(
-            model=mine.ModelConfig(**model),
-            data=mine.DataConfig(path=str(path)),
-            train=mine.TrainConfig(**(wishes | train)),
-        )
-        yield trainer(mine, recipe)
+    model = {"context": 16, "layers": 1, "heads": 2, "width": 16}
+    wishes = {"steps": 6, "tokens_per_step": 64, "lr": 0.01, "log_every": 1}
+    return small_trainer(mine, b"abcab cab " * 60, model, wishes | train)
 
 
 @check("every update is done at its own rate, in every group, and tells it", step="rates")

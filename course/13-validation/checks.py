@@ -10,7 +10,16 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from buildgpt.course.checking import check, equal, expect, lively, near, refused, tokens, trainer
+from buildgpt.course.checking import (
+    check,
+    equal,
+    expect,
+    lively,
+    near,
+    refused,
+    small_trainer,
+    tokens,
+)
 
 
 def corpus(mine, text, **wishes):
@@ -133,20 +142,11 @@ def by_hand(mine):
     expect(clean, "gradients", "none", "parameters after an evaluation")
 
 
-@contextlib.contextmanager
 def made(mine, text="abcab cab " * 60, **train):
     """A Trainer of a small GPT on a small text."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "text.txt"
-        path.write_bytes(text.encode())
-        model = {"context": 16, "layers": 1, "heads": 2, "width": 16}
-        wishes = {"steps": 5, "tokens_per_step": 64, "lr": 0.01, "warmup_steps": 0, "log_every": 0}
-        recipe = mine.Recipe(
-            model=mine.ModelConfig(**model),
-            data=mine.DataConfig(path=str(path)),
-            train=mine.TrainConfig(**(wishes | train)),
-        )
-        yield trainer(mine, recipe)
+    model = {"context": 16, "layers": 1, "heads": 2, "width": 16}
+    wishes = {"steps": 5, "tokens_per_step": 64, "lr": 0.01, "warmup_steps": 0, "log_every": 0}
+    return small_trainer(mine, text.encode(), model, wishes | train)
 
 
 @check("every so many steps, and at the end, the validation loss is told", step="watch")

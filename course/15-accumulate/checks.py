@@ -1,26 +1,18 @@
 """What a step in parts must be: the same step."""
 
 import contextlib
-import tempfile
-from pathlib import Path
 
-from buildgpt.course.checking import check, equal, expect, near, refused, trainer
+from buildgpt.course.checking import check, equal, expect, near, refused, small_trainer
 
 
 @contextlib.contextmanager
 def made(mine, rows, sequences=8, **train):
     """A Trainer of a small GPT, in float64, of so many sequences a step and a micro-batch."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "text.txt"
-        path.write_bytes(bytes(range(97, 123)) * 20 + b"To be, or not to be" * 20)
-        wishes = {"tokens_per_step": 8 * sequences, "micro_batch": rows, "warmup_steps": 0}
-        wishes |= {"lr": 0.01, "log_every": 0, "grad_clip": 0.0, "weight_decay": 0.0}
-        recipe = mine.Recipe(
-            model=mine.ModelConfig(context=8, layers=1, heads=2, width=16, init_std=0.3),
-            data=mine.DataConfig(path=str(path)),
-            train=mine.TrainConfig(**(wishes | train)),
-        )
-        own = trainer(mine, recipe)
+    text = bytes(range(97, 123)) * 20 + b"To be, or not to be" * 20
+    model = {"context": 8, "layers": 1, "heads": 2, "width": 16, "init_std": 0.3}
+    wishes = {"tokens_per_step": 8 * sequences, "micro_batch": rows, "warmup_steps": 0}
+    wishes |= {"lr": 0.01, "log_every": 0, "grad_clip": 0.0, "weight_decay": 0.0}
+    with small_trainer(mine, text, model, wishes | train) as own:
         own.model.double()
         yield own
 

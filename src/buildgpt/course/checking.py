@@ -202,6 +202,22 @@ def trainer(mine: Mine, recipe: Any) -> Any:
     return made
 
 
+@contextmanager
+def small_trainer(
+    mine: Mine, text: bytes, model: dict[str, Any], train: dict[str, Any]
+) -> Iterator[Any]:
+    """Their Trainer of a small model on a text, by the values of the two sections."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "text.txt"
+        path.write_bytes(text)
+        recipe = mine.Recipe(
+            model=mine.ModelConfig(**model),
+            data=mine.DataConfig(path=str(path)),
+            train=mine.TrainConfig(**train),
+        )
+        yield trainer(mine, recipe)
+
+
 def top_level(path: Path) -> set[str]:
     """The classes and functions that a file defines; none where it is no Python."""
     try:
