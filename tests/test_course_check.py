@@ -64,7 +64,7 @@ def test_a_job_that_breaks_off_is_told_and_the_others_go_on(tool, capfd):
 
 
 def test_what_does_not_hold_of_a_lesson_is_counted(tool, monkeypatch, capfd):
-    def check_lesson(shop, lesson):
+    def check_lesson(every_step, shop, lesson):
         findings = tool.Findings()
         findings.need(lesson.number != 2, "two is wrong")
         findings.need(shop.place.name == lesson.name, "a workshop of another lesson")

@@ -257,6 +257,8 @@ def main() -> int:
     checking.add_argument("lessons", nargs="*", help="only these, by number or name")
     checking.add_argument("--workers", type=int, default=course_check.WORKERS, help=AT_ONCE)
     checking.add_argument("--write", action="store_true", help="renew 99-uncarved first")
+    every = "earlier lessons' checks after every step, not only at a lesson's end"
+    checking.add_argument("--every-step", action="store_true", help=every)
     mutating = verbs.add_parser("mutants", help="whether the checks catch small mistakes")
     mutating.add_argument("lessons", nargs="*", help="only these, by number or name")
     mutating.add_argument("--count", type=int, default=course_mutants.COUNT, help="of a lesson")
@@ -269,7 +271,8 @@ def main() -> int:
     amending.add_argument("--continue", action="store_true", dest="go_on")
     amending.add_argument("--abort", action="store_true")
     verbs.add_parser("notebooks", help="write the hands-on kits anew from the lessons")
-    verbs.add_parser("figures", help="measure anew what the lessons quote")
+    measuring = verbs.add_parser("figures", help="measure anew what the lessons quote")
+    measuring.add_argument("lessons", nargs="*", help="only these, by number or name")
     verbs.add_parser("curves", help="record anew the bands of the lessons' losses")
     verbs.add_parser("gallery", help="let every lesson's model continue the gallery's prompt")
     words = parser.parse_args()
@@ -297,7 +300,7 @@ def run(words: argparse.Namespace) -> int:
     elif words.verb == "check":
         if words.write:
             renew_uncarved()
-        return check(words.lessons, words.workers)
+        return check(words.lessons, words.workers, words.every_step)
     elif words.verb == "mutants":
         enough = course_mutants.try_all(
             Series(), words.lessons, words.count, words.seed, words.workers
@@ -308,7 +311,7 @@ def run(words: argparse.Namespace) -> int:
     elif words.verb == "owners":
         print(owners.table(Series(), in_core(words.files)))
     elif words.verb == "figures":
-        record("figures", course_check.measure(Series()))
+        record("figures", course_check.measure(Series(), words.lessons))
     elif words.verb == "curves":
         record("curves", {"curves": course_curves.record(Series())})
     elif words.verb == "gallery":
@@ -316,11 +319,11 @@ def run(words: argparse.Namespace) -> int:
     return 0
 
 
-def check(words: list[str], workers: int) -> int:
+def check(words: list[str], workers: int, every_step: bool = False) -> int:
     """Lessons and bugs, or those asked for; returns the exit status."""
     count = 0
     if words != ["bugs"]:
-        count += course_check.check_all(Series(), words, workers)
+        count += course_check.check_all(Series(), words, workers, every_step)
     if not words or "bugs" in words:
         count += course_zoo.check_zoo(Series())
     return 1 if count + (0 if words else made_anew(Series())) else 0

@@ -215,12 +215,14 @@ def failing(
 # What must hold.
 
 
-def check_all(series: Series, words: list[str], workers: int = WORKERS) -> int:
+def check_all(
+    series: Series, words: list[str], workers: int = WORKERS, every_step: bool = False
+) -> int:
     """Everything, of all lessons or of some; returns how much does not hold."""
     findings = Findings()
     lessons = [lesson for lesson in series.lessons if not words or wanted(lesson, words)]
     check_series(series, findings)
-    counts = for_each(series, lessons, check_lesson, workers)
+    counts = for_each(series, lessons, functools.partial(check_lesson, every_step), workers)
     for lesson, count in zip(lessons, counts):
         findings.need(count is not None, f"the checking of {lesson.name} broke off")
         findings.count += count or 0
@@ -250,14 +252,17 @@ def for_each(
         return side_by_side(jobs, workers)
 
 
-def check_lesson(shop: Workshop, lesson: Lesson) -> int:
-    """Everything of one lesson; returns how much does not hold."""
+def check_lesson(every_step: bool, shop: Workshop, lesson: Lesson) -> int:
+    """Everything of one lesson; returns how much does not hold.
+
+    Checks of earlier lessons are run at its end, and after each of its steps if that is wished.
+    """
     findings = Findings()
     print(f"lesson {lesson.number}: {lesson.title}", flush=True)
     check_size(lesson, findings)
     check_prose(shop.series, lesson, findings)
     for step in lesson.steps:
-        check_step(shop, step, findings)
+        check_step(shop, step, findings, every_step or step == lesson.steps[-1])
     check_stubs(shop, lesson, findings)
     check_exercise(shop, lesson, findings)
     return findings.count
@@ -314,13 +319,15 @@ def check_size(lesson: Lesson, findings: Findings) -> None:
     findings.need(TYPED[0] <= typed <= TYPED[1], f"{where}: {typed} lines are typed")
 
 
-def check_step(shop: Workshop, step: Step, findings: Findings) -> None:
-    """It imports, all checks up to it pass, its own fail before it, its demo shows something."""
+def check_step(shop: Workshop, step: Step, findings: Findings, earlier: bool) -> None:
+    """It imports, the lesson's checks up to it pass, with `earlier` those of all lessons, its own
+    fail before it, its demo shows something."""
     series, lesson = shop.series, step.lesson
     after, before = shop.at(step.index + 1, lesson), shop.at(step.index, lesson)
     error = forked(lambda: import_all(after))[1]
     findings.need(not error, f"{step.id} does not import: {error}")
     due = due_checks(series, lesson, step.slug)
+    due = [(own, check) for own, check in due if earlier or own == lesson]
     for name, seen in failing(after, series, due, step.index + 1).items():
         findings.need(False, f"{step.id}: {name} fails: {seen}")
     own = [(own, check) for own, check in due if own == lesson and check.step == step.slug]
@@ -534,16 +541,19 @@ def check_names(series: Series, lesson: Lesson, found: dict[str, str], findings:
 # Figures and outputs.
 
 
-def measure(series: Series) -> dict[str, Any]:
-    """Every figure and every demo's output, anew."""
-    figures: dict[str, Any] = {}
-    outputs: dict[str, str] = {}
+def measure(series: Series, words: list[str]) -> dict[str, Any]:
+    """Every figure and every demo's output, anew; with words, those of some lessons, beside what
+    is recorded of the others."""
+    before = prose.records(series.course) if words else {}
+    figures: dict[str, Any] = {**before.get("figures", {})}
+    outputs: dict[str, str] = {**before.get("outputs", {})}
+    lessons = [lesson for lesson in series.lessons if not words or wanted(lesson, words)]
     with tempfile.TemporaryDirectory() as place:
         import torch
 
         torch.set_num_threads(1)
         shop = Workshop(series, Path(place))
-        for lesson in series.lessons:
+        for lesson in lessons:
             figures |= lesson_figures(shop, lesson)
             for step in lesson.steps:
                 demo = lesson.demo(step)
