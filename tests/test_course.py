@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from buildgpt.course import prose, verbs
+from buildgpt.course import prose, runner, verbs
 from buildgpt.course.folder import END, Folder
 from buildgpt.course.handing import Merged, hand_over
 from buildgpt.course.patches import BadPatch, parse
@@ -247,6 +247,16 @@ def test_code_that_hangs_is_stopped(at_step, course, monkeypatch):
     assert (said.status, "no end after 4 s of the processor" in said.out + said.err) == (1, True)
 
 
+def test_each_check_has_the_processors_time_for_itself(monkeypatch):
+    """With more and more lessons, all checks together take longer than any of them may."""
+    limits = []
+    monkeypatch.setattr(runner.time, "process_time", iter([3.0, 70.5]).__next__)
+    monkeypatch.setattr(runner.resource, "setrlimit", lambda kind, pair: limits.append(pair[0]))
+    runner.limit_processor(60)
+    runner.limit_processor(60)
+    assert limits[::2] == [63, 131]
+
+
 def test_code_that_waits_is_not_taken_for_a_loop(at_step, course, monkeypatch):
     """By the clock it has had its time, though it has hardly computed."""
     monkeypatch.setattr("buildgpt.course.runner.BY_THE_CLOCK", 15.0)
@@ -322,6 +332,26 @@ def test_swap_names_what_a_module_lacks(capsys):
     Screen("buildgpt").swapped(found)
     said = " ".join(capsys.readouterr().out.split())
     assert "yours lacks require, which the reference's other files import" in said
+
+
+def test_a_peek_that_does_not_end_is_told_in_one_sentence(at_step, course, monkeypatch):
+    monkeypatch.setattr(verbs, "PEEK_SECONDS", 0.01)
+    said = course(at_step("1.2"), "next", "--peek")
+    assert (said.status, said.err.count("\n")) == (2, 1)
+    assert "step 1.2 did not end within" in said.err
+
+
+def test_a_file_keeps_its_line_ends_when_a_step_is_put_in(at_step):
+    """It has carriage returns and a mark of its encoding, as an editor on Windows makes it."""
+    step = next(step for step in SERIES.steps if step.kind == "take" and step.lesson.number > 3)
+    folder, path = at_step(step.label), next(iter(step.patch.files))
+    place = folder.path / path
+    windows = b"\xef\xbb\xbf" + place.read_bytes().replace(b"\n", b"\r\n")
+    place.write_bytes(windows)
+    assert verbs.take(folder, step).files[0] == path
+    put = place.read_bytes()
+    assert put.count(b"\n") == put.count(b"\r\n") > 0
+    assert put.replace(b"\r\n", b"\n").decode() == SERIES.tree(step.index + 1)[path]
 
 
 def test_peek_runs_the_reference_and_touches_nothing(at_step, course):
@@ -452,12 +482,14 @@ def test_a_step_after_which_files_cannot_be_imported_is_taken_back(at_step, cour
     model = ours["gpt/model.py"].replace("class GPT(", "class Net(")
     write_tree(folder.path, ours | {"gpt/model.py": model})
     train = "import torch\n\n\ndef fit(model):\n    return model\n"
-    write_tree(folder.path, {"gpt/train.py": train})
+    windows = b"\xef\xbb\xbf" + train.replace("\n", "\r\n").encode()
+    (folder.path / "gpt" / "train.py").write_bytes(windows)
     before = folder.code()
     said = " ".join(course(folder, "next", "--anyway").out.split())
     assert "nothing was put in; bring it in yourself" in said
     assert "cannot import name 'GPT' from 'gpt.model'" in said
     assert folder.code() == before
+    assert (folder.path / "gpt" / "train.py").read_bytes() == windows
 
 
 def test_a_damaged_folder_is_told_in_one_sentence(at_step):

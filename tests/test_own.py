@@ -202,6 +202,14 @@ def test_a_user_error_of_theirs_keeps_its_status(mine, run, say):
     assert "nowhere" in complaint(say("eval", "nowhere", "--code", folder), 1)
 
 
+def test_names_of_learn_toml_count_as_ours(mine, run, say):
+    folder = mine("evaluate.py", "def evaluate(", "def measure(")
+    words = ["eval", run, "--code", folder]
+    assert "has no evaluate.evaluate" in complaint(say(*words), 2)
+    (folder / "learn.toml").write_text('[names]\nevaluate = "evaluate.measure"\n')
+    assert say(*words).status == 0
+
+
 def test_a_function_that_is_missing_within_is_named(mine, run, say):
     folder = mine("runlog.py", "def known(", "def knows(")
     said = complaint(say("eval", run, "--code", folder), 2)

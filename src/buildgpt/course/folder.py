@@ -10,6 +10,7 @@ my-gpt/gpt/            their package
 import json
 import shutil
 import tomllib
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -167,9 +168,21 @@ class Folder:
         """Their package's files, as a tree."""
         paths = sorted(self.package.rglob("*.py"))
         return {
-            f"gpt/{path.relative_to(self.package).as_posix()}": path.read_text(encoding="utf-8")
+            f"gpt/{path.relative_to(self.package).as_posix()}": path.read_text("utf-8-sig")
             for path in paths
         }
+
+    def contents(self, paths: Iterable[str]) -> dict[str, bytes]:
+        """The bytes of those files of the series that are there."""
+        places = {path: self.path / self.place(path) for path in paths}
+        return {path: place.read_bytes() for path, place in places.items() if place.exists()}
+
+    def write(self, path: str, text: str, before: bytes) -> None:
+        """Write a file of theirs, whole or not at all, with the line ends that it had before."""
+        place = self.path / self.place(path)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        ends = "\r\n" if b"\r\n" in before else "\n"
+        load_core().config.write_bytes(place, text.replace("\n", ends).encode("utf-8"))
 
     def keep(self, name: str) -> Path:
         """Copy their package away under a name, and say where."""

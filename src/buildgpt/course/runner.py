@@ -14,6 +14,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -31,7 +32,7 @@ try:
 except ImportError:  # as on Windows, where only the clock limits
     resource = None
 
-SECONDS = 60.0  # of the processor, for all checks of one run together
+SECONDS = 60.0  # of the processor, for each check
 BY_THE_CLOCK = 600.0  # the last resort: a busy machine takes its time, and code may wait for ever
 SLOW = ["a loop that never ends", "one that does far more than it needs"]
 WAITING = [
@@ -239,9 +240,10 @@ def broken_off(begun: dict[str, str], reason: str, causes: list[str]) -> Outcome
 
 
 def limit_processor(seconds: float) -> None:
-    """End this process when it has computed for so long, where the system can do that."""
+    """End this process when it has computed for so much longer, where the system can do that."""
     if resource:
         _, most = resource.getrlimit(resource.RLIMIT_CPU)
+        seconds += time.process_time()
         least = math.ceil(seconds) if most == resource.RLIM_INFINITY else most - 1
         resource.setrlimit(resource.RLIMIT_CPU, (min(math.ceil(seconds), least), most))
         _, largest = resource.getrlimit(resource.RLIMIT_CORE)
@@ -273,13 +275,13 @@ def environment() -> dict[str, str]:
 def main() -> None:
     """Run the checks that stdin orders."""
     order: dict[str, Any] = json.load(sys.stdin)
-    limit_processor(order["seconds"])
     real = sys.stdout
     sys.stdout = sys.stderr  # what a module prints when it is imported is no report
     entries, names = Series(Path(order["course"])).entries(), order["names"]
     files = {path: load_checks(Path(path)) for _, path, _ in order["checks"]}
     for own, path, name in order["checks"]:
         check = next(check for check in files[path] if check.name == name)
+        limit_processor(order["seconds"])
         print(json.dumps({"begin": f"{own}/{name}", "says": check.says}), file=real, flush=True)
         for outcome in run_checks(
             Path(order["folder"]), [(own, check)], entries, names, order["steps"], order["package"]

@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
+from buildgpt.core import load_core
+
 from . import prose
 from .checking import top_level
 from .folder import END, Folder, place_data, wrong
@@ -57,6 +59,7 @@ def take(folder: Folder, step: Step) -> Handed:
     before, after = folder.series.tree(step.index), folder.series.tree(step.index + 1)
     folder.keep_present()
     theirs, handed, written = folder.code(), Handed([], [], []), {}
+    there = folder.contents(step.patch.files)
     for path in step.patch.files:
         try:
             merged = hand_over(theirs.get(path, ""), before.get(path, ""), after[path])
@@ -70,13 +73,14 @@ def take(folder: Folder, step: Step) -> Handed:
     # What could not be imported before cannot tell whether the step fits.
     tells = differs and not unimportable(folder, [path for path in written if path in theirs])
     try:
-        write_tree(folder.path, {folder.place(path): text for path, text in written.items()})
+        for path, text in written.items():
+            folder.write(path, text, there.get(path, b""))
         handed.failed = unimportable(folder, [*written]) if tells else ""
     except BaseException:
-        take_back(folder, theirs, [*written])
+        take_back(folder, there, [*written])
         raise
     if handed.failed:
-        take_back(folder, theirs, [*written])
+        take_back(folder, there, [*written])
     handed.files = [] if handed.failed else [*written]
     return handed
 
@@ -94,11 +98,12 @@ def go_on(folder: Folder) -> Handed | None:
         raise
 
 
-def take_back(folder: Folder, theirs: dict[str, str], paths: list[str]) -> None:
-    """Make files what they were before a step was put in."""
-    write_tree(folder.path, {folder.place(path): theirs[path] for path in paths if path in theirs})
+def take_back(folder: Folder, there: dict[str, bytes], paths: list[str]) -> None:
+    """Make files what they were, byte for byte, before a step was put in."""
     for path in paths:
-        if path not in theirs:
+        if path in there:
+            load_core().config.write_bytes(folder.path / folder.place(path), there[path])
+        else:
             (folder.path / folder.place(path)).unlink(missing_ok=True)
 
 
@@ -146,14 +151,20 @@ def peek(folder: Folder) -> "subprocess.CompletedProcess[str]":
         raise wrong(f"step {step.label} has nothing to run")
     with reference(folder, step.index + 1) as path:
         shutil.copyfile(demo, path / "try.py")
-        return subprocess.run(
-            [sys.executable, "try.py"],
-            cwd=path,
-            env=environment(),
-            capture_output=True,
-            encoding="utf-8",
-            timeout=PEEK_SECONDS,
-        )
+        try:
+            return subprocess.run(
+                [sys.executable, "try.py"],
+                cwd=path,
+                env=environment(),
+                capture_output=True,
+                encoding="utf-8",
+                timeout=PEEK_SECONDS,
+            )
+        except subprocess.TimeoutExpired:
+            raise wrong(
+                f"step {step.label} did not end within {PEEK_SECONDS:.0f} s: the machine seems"
+                " busy; what it shows is on the lesson's page"
+            ) from None
 
 
 def hint(folder: Folder) -> tuple[Step, int, str]:
