@@ -18,6 +18,8 @@ from buildgpt.course.checking import (
     near,
     refused,
     small_trainer,
+    stream,
+    text_data,
     tokens,
 )
 
@@ -25,9 +27,7 @@ from buildgpt.course.checking import (
 def corpus(mine, text, **wishes):
     """Their corpus of a text."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "text.txt"
-        path.write_bytes(text.encode())
-        return mine.Corpus(mine.DataConfig(path=str(path), **wishes))
+        return mine.Corpus(text_data(mine, Path(folder), text.encode(), **wishes))
 
 
 @check("the last tenth is held out, and nothing is in both or in neither", step="split")
@@ -52,6 +52,13 @@ def fewer(mine):
         causes = ["a target needs a token before it: two at least"]
         with refused(f"{len(text)} bytes, val_tokens = {wish}", causes, how_many="1"):
             corpus(mine, text, val_tokens=wish)
+
+
+def held_out(mine, ids, count):
+    """A stand-in for a corpus: tokens, of which so many are scored, each of one byte."""
+    made = stream(mine, ids)
+    tokenizer = SimpleNamespace(pieces=[b"x"] * 1000, end_of_text=999, vocab_size=1000)
+    return SimpleNamespace(val=made, val_tokens=count, train=made, tokenizer=tokenizer)
 
 
 def gpt(mine, **wishes):
@@ -98,8 +105,7 @@ class Counter:
 def once(mine):
     for count, context in ((2, 4), (5, 4), (6, 4), (12, 4), (300, 1)):
         model = Counter(context)
-        stream = np.arange(count, dtype=np.uint16)
-        held = SimpleNamespace(val=stream, val_tokens=count, train=stream)
+        held = held_out(mine, np.arange(count), count)
         found = mine.evaluate(model, held)
         given = f"{count} tokens, T = {context}: each target's loss is the target itself"
         causes = [
@@ -116,8 +122,7 @@ def once(mine):
 
 @check("only so many tokens as asked for are scored", step="evaluate")
 def part(mine):
-    stream = np.arange(50, dtype=np.uint16)
-    held = SimpleNamespace(val=stream, val_tokens=10, train=stream)
+    held = held_out(mine, np.arange(50), 10)
     found = mine.evaluate(Counter(4), held)
     near(found.loss, 5.0, 1e-9, "50 tokens held out, val_tokens = 10")
 
@@ -129,11 +134,11 @@ def part(mine):
 def by_hand(mine):
     import torch
 
-    model, stream = gpt(mine), (np.arange(21, dtype=np.uint16) * 37) % 257
-    found = mine.evaluate(model, SimpleNamespace(val=stream, val_tokens=21, train=stream))
+    model, ids = gpt(mine), np.arange(21) * 37 % 257
+    found = mine.evaluate(model, held_out(mine, ids, 21))
     total = 0.0
     for start in range(0, 20, 8):
-        window = torch.tensor(stream[start : start + 9].astype(np.int64))[None]
+        window = torch.tensor(ids[start : start + 9])[None]
         chances = model(window[:, :-1]).log_softmax(-1)
         total -= float(chances.gather(2, window[:, 1:, None]).sum())
     near(found.loss, total / 20, 1e-6, "21 tokens in windows of 8")
@@ -189,8 +194,7 @@ def chance(mine):
     torch.manual_seed(1)
     one, other = model(ids), model(ids)
     expect(not torch.equal(one, other), "the same twice", "other scores", "model.train(), twice")
-    stream = np.arange(30, dtype=np.uint16)
-    held = SimpleNamespace(val=stream, val_tokens=30, train=stream)
+    held = held_out(mine, np.arange(30), 30)
     losses = {mine.evaluate(model, held).loss for _ in range(2)}
     causes = ["model.eval() is missing in evaluate"]
     equal(len(losses), 1, given="different losses of two evaluations, dropout = 0.5", causes=causes)

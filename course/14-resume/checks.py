@@ -6,7 +6,7 @@ import json
 import tempfile
 from pathlib import Path
 
-from buildgpt.course.checking import check, equal, expect, refused
+from buildgpt.course.checking import check, equal, expect, refused, text_data
 
 SEVERAL = (0, 7, 500)
 
@@ -116,8 +116,6 @@ def named(mine):
 
 def run(mine, folder, start=None, **wishes):
     """A Trainer that has trained to its end, from a checkpoint if one is given."""
-    text = folder.parent / "text.txt"
-    text.write_bytes(b"abcab cab " * 60)
     model = {
         "context": 16,
         "layers": 1,
@@ -128,7 +126,7 @@ def run(mine, folder, start=None, **wishes):
     train = {"steps": 8, "tokens_per_step": 64, "lr": 0.01, "warmup_steps": 2, "log_every": 0}
     recipe = mine.Recipe(
         model=mine.ModelConfig(**model),
-        data=mine.DataConfig(path=str(text)),
+        data=text_data(mine, folder.parent, b"abcab cab " * 60),
         train=mine.TrainConfig(**(train | wishes)),
     )
     own = mine.Trainer(folder, recipe)

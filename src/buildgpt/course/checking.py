@@ -202,17 +202,52 @@ def trainer(mine: Mine, recipe: Any) -> Any:
     return made
 
 
+def stream(mine: Mine, ids: Any) -> Any:
+    """Tokens as their Batches and evaluate take them: an array of uint16, from lesson 19 on a
+    Stream of one shard, whose vocabulary has all ids that there can be."""
+    import numpy as np
+
+    tokens = np.asarray(ids, dtype=np.uint16)
+    if not mine.done("19-shards/corpus"):
+        return tokens
+    place = tempfile.TemporaryDirectory()
+    made = mine.Stream([write_shard(Path(place.name) / "x_train_000000.bin", tokens)], 65536)
+    weakref.finalize(made, place.cleanup)
+    return made
+
+
+def write_shard(path: Path, ids: Any) -> Path:
+    """A shard of tokens as llm.c lays it out, whatever a learner's code can do."""
+    import numpy as np
+
+    numbers = np.array([20240520, 1, len(ids)] + [0] * 253, dtype="<i4")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(numbers.tobytes() + np.asarray(ids, dtype="<u2").tobytes())
+    return path
+
+
+def text_data(mine: Mine, folder: Path, text: bytes, **wishes: Any) -> Any:
+    """A DataConfig of a text in bytes whose last tenth is held out: of a file below the folder,
+    from lesson 19 on of a folder of shards."""
+    if not mine.done("19-shards/corpus"):
+        path = folder / "text.txt"
+        path.write_bytes(text)
+        return mine.DataConfig(path=str(path), **wishes)
+    ids, cut = list(text), len(text) - len(text) // 10
+    for split, part in (("train", ids[:cut]), ("val", ids[cut:])):
+        write_shard(folder / "text" / f"text_{split}_000000.bin", part)
+    return mine.DataConfig(path=str(folder / "text"), tokenizer="byte", **wishes)
+
+
 @contextmanager
 def small_trainer(
     mine: Mine, text: bytes, model: dict[str, Any], train: dict[str, Any]
 ) -> Iterator[Any]:
     """Their Trainer of a small model on a text, by the values of the two sections."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "text.txt"
-        path.write_bytes(text)
         recipe = mine.Recipe(
             model=mine.ModelConfig(**model),
-            data=mine.DataConfig(path=str(path)),
+            data=text_data(mine, Path(folder), text),
             train=mine.TrainConfig(**train),
         )
         yield trainer(mine, recipe)
