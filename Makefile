@@ -9,7 +9,7 @@ ifneq ($(TORCH),)
 INSTALL = $(BIN)/uv pip install --quiet --python $(BIN)/python --torch-backend $(TORCH)
 endif
 
-.PHONY: help install demo test lint bench rehearsal course-check check-all course-figures course-curves course-gallery site clean
+.PHONY: help install demo test lint bench rehearsal course-check check-all course-figures course-curves course-gallery course-times site clean
 .DEFAULT_GOAL := help
 
 help:
@@ -23,6 +23,7 @@ help:
 	@echo "make course-figures  measure what the lessons quote"
 	@echo "make course-curves   record the bands that a learner's loss is compared with"
 	@echo "make course-gallery  let every lesson's model talk, for the site"
+	@echo "make course-times    measure how long each lesson's runs and checks take"
 	@echo "make site        the course and the docs as a static site, in site/"
 	@echo "make install     only what make demo needs, into .venv"
 
@@ -64,6 +65,9 @@ course-curves: $(STAMP)-dev
 
 course-gallery: $(STAMP)-dev
 	OMP_NUM_THREADS=1 $(BIN)/python tools/course.py gallery
+
+course-times: $(STAMP)-dev
+	$(BIN)/python tools/course.py times
 
 site: $(STAMP)-dev
 	$(BIN)/python tools/site.py

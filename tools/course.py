@@ -21,6 +21,7 @@ import argparse
 import datetime
 import importlib.metadata
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -36,6 +37,7 @@ import course_curves  # noqa: E402
 import course_gallery  # noqa: E402
 import course_mutants  # noqa: E402
 import course_notebooks  # noqa: E402
+import course_times  # noqa: E402
 import course_zoo  # noqa: E402
 
 from buildgpt.core import load_core  # noqa: E402
@@ -273,6 +275,8 @@ def main() -> int:
     verbs.add_parser("notebooks", help="write the hands-on kits anew from the lessons")
     measuring = verbs.add_parser("figures", help="measure anew what the lessons quote")
     measuring.add_argument("lessons", nargs="*", help="only these, by number or name")
+    timing = verbs.add_parser("times", help="how long each lesson's runs and checks take here")
+    timing.add_argument("lessons", nargs="*", help="only these, by number or name")
     verbs.add_parser("curves", help="record anew the bands of the lessons' losses")
     verbs.add_parser("gallery", help="let every lesson's model continue the gallery's prompt")
     words = parser.parse_args()
@@ -312,6 +316,10 @@ def run(words: argparse.Namespace) -> int:
         print(owners.table(Series(), in_core(words.files)))
     elif words.verb == "figures":
         record("figures", course_check.measure(Series(), words.lessons))
+    elif words.verb == "times":
+        before = read_record("times").get("seconds", {})
+        seconds = course_times.record(Series(), words.lessons, before)
+        record("times", {"cores": os.cpu_count(), "seconds": seconds})
     elif words.verb == "curves":
         record("curves", {"curves": course_curves.record(Series())})
     elif words.verb == "gallery":
@@ -351,6 +359,12 @@ def in_core(names: list[str]) -> list[str]:
         if path not in core_tree():
             raise WentWrong(f"the core has no {name}; it has: {', '.join(sorted(core_tree()))}")
     return paths
+
+
+def read_record(name: str) -> dict[str, Any]:
+    """What course/NAME.json holds; nothing where there is none yet."""
+    path = COURSE / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 def record(name: str, measured: dict[str, Any]) -> None:

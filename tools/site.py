@@ -99,6 +99,7 @@ def lesson_page(series: Series, lesson: Lesson) -> str:
     facts = lesson.facts
     parts = [f"# {lesson.number}. {lesson.title}"]
     parts.append(f"*{facts['part']} · {facts['minutes']} minutes · {facts['presumes']}*")
+    parts += timing(series, lesson)
     parts += blocks(series, lesson, "")
     for step in lesson.steps:
         parts += step_parts(series, step)
@@ -107,6 +108,21 @@ def lesson_page(series: Series, lesson: Lesson) -> str:
     if solution.exists():
         parts.append(hidden("A solution of the exercise", fenced("python", solution.read_text())))
     return "\n\n".join(parts) + "\n"
+
+
+def timing(series: Series, lesson: Lesson) -> list[str]:
+    """How long the machine takes for a lesson, where that was recorded."""
+    path = series.course / "times.json"
+    facts = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    found = facts.get("seconds", {}).get(lesson.name)
+    if not found:
+        return []
+    words = (
+        f"On {facts['cores']} cores ({facts['processor']}) its longest run takes"
+        f" {found['longest']:.0f} seconds, all runs {found['runs']:.0f}, and the checks of all"
+        f" lessons so far {found['check']:.0f}."
+    )
+    return [f'<p class="timing">{words}</p>']
 
 
 def step_parts(series: Series, step: Step) -> list[str]:
@@ -137,7 +153,7 @@ def blocks(series: Series, lesson: Lesson, name: str) -> list[str]:
 
 
 def code(block: prose.Block) -> str:
-    """Code as it is after the step and, where a part of it is new, as it was before."""
+    """Code as it is after the step and, where a part of it is new, what changed and as it was."""
     after = [(mark, line) for mark, line in block.lines if mark != "-"]
     before = [line for mark, line in block.lines if mark != "+"]
     new = [str(i + 1) for i, (mark, _) in enumerate(after) if mark == "+"]
@@ -147,7 +163,9 @@ def code(block: prose.Block) -> str:
     if all(mark == " " for mark, _ in block.lines):
         return text
     old = fenced("{code-block} python", f":caption: {title}\n\n" + "\n".join(before))
-    tabs = (("After", text), ("Before", old))
+    marked = "\n".join(f"{mark}{line}".rstrip() for mark, line in block.lines)
+    change = fenced("{code-block} diff", f":caption: {title}\n\n{marked}")
+    tabs = (("After", text), ("Change", change), ("Before", old))
     items = "\n".join(f"::::{{tab-item}} {name}\n{inside}\n::::" for name, inside in tabs)
     return f":::::{{tab-set}}\n{items}\n:::::"
 

@@ -31,7 +31,9 @@ class Kit:
 
     def __init__(self, series: Series | None = None) -> None:
         self.series = series or Series()
-        self.folder = Path(tempfile.mkdtemp(prefix="buildgpt-kit-")).resolve()
+        # Gone when the process ends; Windows cannot delete a folder that somebody is in.
+        self.place = tempfile.TemporaryDirectory("", "buildgpt-kit-", ignore_cleanup_errors=True)
+        self.folder = Path(self.place.name).resolve()
         self.mine: dict[str, tuple[Any, str]] = {}  # what was right, and our text of the same
         self.passed: dict[str, bool] = {}  # by the step's id
         self.step: Step | None = None
