@@ -134,6 +134,7 @@ class Folder:
         if self.step.number == 1:
             self.keep(f"{self.lesson.name}-start")
             place_files(self.path, self.lesson)
+            place_data(self.package, self.series, self.lesson)
         demo = self.lesson.demo(self.step)
         if demo:
             shutil.copyfile(demo, self.path / "try.py")
