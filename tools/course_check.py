@@ -28,7 +28,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from buildgpt.course import prose
+from buildgpt.course import prose, warm_up
 from buildgpt.course.checking import load_checks
 from buildgpt.course.folder import place_data, place_text
 from buildgpt.course.owners import authors
@@ -553,6 +553,8 @@ def measure(series: Series, words: list[str]) -> dict[str, Any]:
 
         torch.set_num_threads(1)
         shop = Workshop(series, Path(place))
+        for name, demo in warm_up.demos(series.course).items():
+            outputs[f"{warm_up.FOLDER}/{name}"], _ = run_demo(Path(place), demo)
         for lesson in lessons:
             figures |= lesson_figures(shop, lesson)
             for step in lesson.steps:

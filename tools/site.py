@@ -15,7 +15,7 @@ from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 
-from buildgpt.course import gallery, owners, prose, zoo
+from buildgpt.course import gallery, owners, prose, warm_up, zoo
 from buildgpt.course.series import UNCARVED, Lesson, Series, Step
 
 ROOT = Path(__file__).parent.parent
@@ -54,6 +54,7 @@ def lay_out(series: Series) -> None:
     write("gallery.md", gallery_page(series))
     write("zoo.md", zoo_page(series))
     write("course/index.md", overview(series))
+    write(f"course/{warm_up.FOLDER}.md", warm_up_page(series))
     for lesson in series.lessons:
         write(f"course/{lesson.name}.md", lesson_page(series, lesson))
     data = json.dumps(history(series), separators=(",", ":"), ensure_ascii=False)
@@ -84,14 +85,35 @@ def on_site(text: str) -> str:
 def overview(series: Series) -> str:
     """The syllabus so far, part by part."""
     lines, part = ["# The course", "", OPENING, ""], ""
+    lines += ["0. [Warm-up: shapes, broadcasting, gradients](warm-up.md), if they are new", ""]
     for lesson in series.lessons:
         if lesson.facts["part"] != part:
             part = lesson.facts["part"]
             lines += [f"## {part}", ""]
         facts = f"{lesson.facts['minutes']} minutes, {len(lesson.steps)} steps"
         lines.append(f"{lesson.number}. [{lesson.title}]({lesson.name}.md), {facts}")
-    pages = [lesson.name for lesson in series.lessons]
+    pages = [warm_up.FOLDER, *(lesson.name for lesson in series.lessons)]
     return "\n".join([*lines, "", "```{toctree}", ":hidden:", *pages, "```", ""])
+
+
+def warm_up_page(series: Series) -> str:
+    """The questions, each with its answer hidden, and the parts."""
+    course, known = series.course, warm_up.parts(series.course)
+    parts = ["# 0. Warm-up: shapes, broadcasting, gradients", "*optional · 30 minutes*"]
+    parts.append(
+        "Five questions decide whether to skip this page; in a terminal `buildgpt course warm-up`"
+        " asks them. Who can answer all of them begins with lesson 1."
+    )
+    for number, asked in enumerate(warm_up.questions(course), 1):
+        answer = hidden("The answer", f"**{asked.shown}** {asked.reasoning}")
+        parts += [f"{number}\\. {asked.question}", answer]
+    parts.append(known[""].strip())
+    for name in warm_up.demos(course):
+        words, run = warm_up.part(course, name)
+        parts += [f"## {name.capitalize()}", words.text]
+        parts.append(fenced("{code-block} python", run.text.rstrip()))
+        parts.append(fenced("{code-block} text", ":caption: it prints\n\n" + run.output.rstrip()))
+    return "\n\n".join([*parts, known["end"].strip()]) + "\n"
 
 
 def lesson_page(series: Series, lesson: Lesson) -> str:

@@ -57,7 +57,32 @@ def start(
     made, out = verbs.start(Series(), folder, at), screen()
     out.say(f"{folder} is yours: your code goes into {folder / 'gpt'}, Shakespeare lies in data.")
     out.say(f"Everything else happens in there:  cd {folder}", "bold")
+    if made.lesson.number == 1:
+        out.command("warm-up", "is new to you what a tensor is? Five questions tell.")
     out.place(made)
+
+
+@app.command("warm-up")
+def warm_up(
+    part: Annotated[
+        str, typer.Argument(metavar="[PART]", help="Read a part; five questions otherwise.")
+    ] = "",
+) -> None:
+    """Five questions about PyTorch say whether you need the warm-up before lesson 1."""
+    from . import warm_up
+    from .series import COURSE
+
+    out = screen()
+    if part:
+        out.warm_up(part, warm_up.part(COURSE, part))
+        return
+    wrong = []
+    for number, question in enumerate(warm_up.questions(COURSE), 1):
+        out.say(f"{number}. {question.question}")
+        right = question.is_right(typer.prompt("your answer, its numbers in order"))
+        out.answered(question, right)
+        wrong += [] if right else [question.part]
+    out.advice(wrong)
 
 
 @app.command("next")

@@ -19,6 +19,7 @@ from .gallery import PROMPT, Picture, readable
 from .runner import Outcome, retired
 from .series import Lesson, Series, Step
 from .verbs import Handed, Swapped, python_name
+from .warm_up import Question
 
 WIDEST = 104
 CHART, CHART_ROWS = 80, 12
@@ -215,6 +216,37 @@ class Screen:
             where = f"lesson {number}" if number else "beside them"
             self.say(f"{where:>11}  {', '.join(names)}")
         self.command("term WORD", "what it means")
+
+    # The warm-up.
+
+    def warm_up(self, name: str, blocks: list[prose.Block]) -> None:
+        """A part of the warm-up: words, code, and what it prints."""
+        self.console.print(Rule(Text(f"Warm-up: {name}", "bold")))
+        for block in blocks:
+            self.say()
+            if block.kind == "words":
+                self.console.print(Markdown(block.text))
+            else:
+                self.indented(paint(block.text))
+                self.say("\nprints", "dim italic")
+                self.indented(Text(block.output.rstrip()))
+                self.say()
+
+    def answered(self, question: Question, right: bool) -> None:
+        """Whether an answer was right, and why."""
+        verdict = "Right." if right else f"No, it is {question.shown}."
+        self.say(f"{verdict} {question.reasoning}", "green" if right else "red")
+        self.say()
+
+    def advice(self, wrong: list[str]) -> None:
+        """What to read after the questions of these parts were answered wrongly."""
+        if not wrong:
+            self.say("All of it is known to you: begin with lesson 1.", "bold green")
+            self.command("start my-gpt", "makes your folder")
+            return
+        self.say("Read what was new; each is a page. Then come back, or begin with lesson 1.")
+        for name in wrong:
+            self.command(f"warm-up {name}", "words, code, and what it prints")
 
     # Checks.
 
