@@ -1,11 +1,19 @@
 """What sampling must do: chances by hand in float64, and text from models that are known."""
 
 import math
-from types import SimpleNamespace
 
 import numpy as np
 
-from buildgpt.course.checking import Failed, check, equal, expect, near, refused
+from buildgpt.course.checking import (
+    Failed,
+    check,
+    continuation,
+    equal,
+    expect,
+    near,
+    refused,
+    stand_in,
+)
 
 
 def sampling(mine, **wishes):
@@ -38,28 +46,19 @@ def successor(then=1):
     """A stand-in for a model: the next id is always so much more than the last one."""
     import torch
 
-    class Successor(torch.nn.Module):
-        config = SimpleNamespace(context=100)
-
-        def forward(self, ids):
-            return 100.0 * torch.nn.functional.one_hot((ids + then) % 257, 257)
-
-    return Successor()
+    return stand_in(lambda ids: 100.0 * torch.nn.functional.one_hot((ids + then) % 257, 257))
 
 
 def reciter(ids):
     """A stand-in for a model that tells these ids, whatever the prompt of one token is."""
     import torch
 
-    class Reciter(torch.nn.Module):
-        config = SimpleNamespace(context=100)
+    def scores(seen):
+        logits = torch.zeros(1, seen.size(1), 257)
+        logits[0, -1, ids[seen.size(1) - 1]] = 100.0
+        return logits
 
-        def forward(self, seen):
-            logits = torch.zeros(1, seen.size(1), 257)
-            logits[0, -1, ids[seen.size(1) - 1]] = 100.0
-            return logits
-
-    return Reciter()
+    return stand_in(scores)
 
 
 @check("tokens are drawn as often as their chances say, by the generator", step="sampling")
@@ -79,7 +78,7 @@ def drawn(mine):
 def continues(mine):
     for prompt, count, text in (("a", 1, "b"), ("xyA", 3, "BCD"), ("a", 0, ""), ("", 2, "\0\1")):
         wish = sampling(mine, max_tokens=count)
-        found = mine.continue_text(successor(), mine.ByteTokenizer(), prompt, wish)
+        found = continuation(mine, successor(), mine.ByteTokenizer(), prompt, wish)
         equal(found, text, given=f"a model that always adds 1, {prompt!r}, {count} tokens")
 
 
@@ -87,17 +86,12 @@ def continues(mine):
 def seeded(mine):
     import torch
 
-    class Even(torch.nn.Module):
-        config = SimpleNamespace(context=100)
-
-        def forward(self, ids):
-            return torch.zeros(1, ids.size(1), 257)
-
+    even = stand_in(lambda ids: torch.zeros(1, ids.size(1), 257))
     texts = []
     for seed in (1, 1, 2):
         torch.manual_seed(len(texts))
         wish = sampling(mine, max_tokens=30, seed=seed)
-        texts.append(mine.continue_text(Even(), mine.ByteTokenizer(), "a", wish))
+        texts.append(continuation(mine, even, mine.ByteTokenizer(), "a", wish))
     expect(texts[0] == texts[1], "two texts", "one", "seed 1 twice")
     expect(texts[0] != texts[2], "the same text", "another", "seeds 1 and 2")
 
@@ -211,7 +205,7 @@ def ends(mine):
     model, tokenizer = reciter([97, 256, 98, 99]), mine.ByteTokenizer()
     wish = sampling(mine, max_tokens=4)
     equal("".join(mine.stream_text(model, tokenizer, "x", wish)), "a", given="a, end of text, b, c")
-    equal(mine.continue_text(model, tokenizer, "x", wish), "a", given="the same, continue_text")
+    equal(continuation(mine, model, tokenizer, "x", wish), "a", given="the same, continue_text")
 
 
 @check("a recipe may say temperature and top-k", step="mood")

@@ -2,7 +2,15 @@
 
 import numpy as np
 
-from buildgpt.course.checking import check, equal, expect, lively, refused
+from buildgpt.course.checking import (
+    check,
+    continuation,
+    equal,
+    expect,
+    lively,
+    refused,
+    stand_in,
+)
 
 SIZES = ((1, 1, 1), (1, 3, 2), (2, 5, 8))  # B, T, D
 
@@ -266,21 +274,16 @@ def room(mine):
 
 @check("text goes on when the context is full, by its last T tokens", step="positions")
 def goes_on(mine):
-    import types
-
     import torch
 
     seen = []
 
-    class Counter(torch.nn.Module):
-        config = types.SimpleNamespace(context=4)
-
-        def forward(self, ids):
-            seen.append(ids[0].tolist())
-            return 100.0 * torch.nn.functional.one_hot((ids + 1) % 257, 257)
+    def scores(ids):
+        seen.append(ids[0].tolist())
+        return 100.0 * torch.nn.functional.one_hot((ids + 1) % 257, 257)
 
     wish = mine.Sampling(max_tokens=3)
-    found = mine.continue_text(Counter(), mine.ByteTokenizer(), "abcdef", wish)
+    found = continuation(mine, stand_in(scores, 4), mine.ByteTokenizer(), "abcdef", wish)
     equal(found, "ghi", given="a model that always adds 1, after abcdef")
     wanted = [[*text.encode()] for text in ("cdef", "defg", "efgh")]
     causes = ["the prompt is not cut", "only the prompt is cut, not what follows it"]

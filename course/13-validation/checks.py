@@ -13,6 +13,7 @@ import numpy as np
 from buildgpt.course.checking import (
     check,
     equal,
+    evaluation,
     expect,
     lively,
     near,
@@ -106,7 +107,7 @@ def once(mine):
     for count, context in ((2, 4), (5, 4), (6, 4), (12, 4), (300, 1)):
         model = Counter(context)
         held = held_out(mine, np.arange(count), count)
-        found = mine.evaluate(model, held)
+        found = evaluation(mine, model, held)
         given = f"{count} tokens, T = {context}: each target's loss is the target itself"
         causes = [
             "the last window, which is shorter, is left out",
@@ -123,7 +124,7 @@ def once(mine):
 @check("only so many tokens as asked for are scored", step="evaluate")
 def part(mine):
     held = held_out(mine, np.arange(50), 10)
-    found = mine.evaluate(Counter(4), held)
+    found = evaluation(mine, Counter(4), held)
     near(found.loss, 5.0, 1e-9, "50 tokens held out, val_tokens = 10")
 
 
@@ -135,7 +136,7 @@ def by_hand(mine):
     import torch
 
     model, ids = gpt(mine), np.arange(21) * 37 % 257
-    found = mine.evaluate(model, held_out(mine, ids, 21))
+    found = evaluation(mine, model, held_out(mine, ids, 21))
     total = 0.0
     for start in range(0, 20, 8):
         window = torch.tensor(ids[start : start + 9])[None]
@@ -160,7 +161,7 @@ def told(mine):
         out = io.StringIO()
         with made(mine, eval_every=every) as own, contextlib.redirect_stdout(out):
             own.run()
-            again = mine.evaluate(own.model, own.corpus).loss
+            again = evaluation(mine, own.model, own.corpus).loss
         found = re.findall(r"step +(\d+) +validation loss (\d+\.\d{4})", out.getvalue())
         causes = ["the last one is told twice", "measured before the update of that step"]
         given = f"steps with a validation loss, eval_every = {every}, 5 steps"
@@ -195,12 +196,12 @@ def chance(mine):
     one, other = model(ids), model(ids)
     expect(not torch.equal(one, other), "the same twice", "other scores", "model.train(), twice")
     held = held_out(mine, np.arange(30), 30)
-    losses = {mine.evaluate(model, held).loss for _ in range(2)}
+    losses = {evaluation(mine, model, held).loss for _ in range(2)}
     causes = ["model.eval() is missing in evaluate"]
     equal(len(losses), 1, given="different losses of two evaluations, dropout = 0.5", causes=causes)
     equal(model.training, True, given="model.training after an evaluation in training")
     model.eval()
-    mine.evaluate(model, held)
+    evaluation(mine, model, held)
     equal(model.training, False, given="model.training after an evaluation outside of training")
 
 

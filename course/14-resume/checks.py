@@ -6,7 +6,7 @@ import json
 import tempfile
 from pathlib import Path
 
-from buildgpt.course.checking import check, equal, expect, refused, text_data
+from buildgpt.course.checking import check, equal, expect, refused, text_data, trainer
 
 SEVERAL = (0, 7, 500)
 
@@ -129,7 +129,7 @@ def run(mine, folder, start=None, **wishes):
         data=text_data(mine, folder.parent, b"abcab cab " * 60),
         train=mine.TrainConfig(**(train | wishes)),
     )
-    own = mine.Trainer(folder, recipe)
+    own = trainer(mine, recipe, folder)
     if start:
         own.restore(start)
     own.began = own.step

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from buildgpt.core import Core, load_core
@@ -172,6 +173,45 @@ class Mine:
         raise Missing(name, f"{self.folder.name}/{due}.py" if due else self.folder.name)
 
 
+def stand_in(scores: Callable[[Any], Any], context: int = 100) -> Any:
+    """A stand-in for a model, for what makes text: its logits for ids (B, T) are scores(ids).
+
+    It lies on the CPU, and can be asked with a cache, too, which here keeps the ids.
+    """
+    import torch
+
+    class StandIn(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.config = SimpleNamespace(context=context)
+            self.token_embedding = torch.nn.Embedding(1, 1)
+
+        def forward(self, ids: Any) -> Any:
+            return scores(ids)
+
+        def new_cache(self) -> list:
+            return [SimpleNamespace(length=0, ids=None)]
+
+        def hidden(self, ids: Any, cache: Any = None) -> Any:
+            if cache:
+                own, new = cache[0], ids
+                ids = new if own.ids is None else torch.cat([own.ids, new], dim=1)
+                own.ids, own.length = ids, ids.size(1)
+                return scores(ids)[:, -new.size(1) :]
+            return scores(ids)
+
+        def logits(self, hidden: Any) -> Any:
+            return hidden
+
+    return StandIn()
+
+
+def continuation(mine: Mine, model: Any, tokenizer: Any, prompt: str, sampling: Any) -> str:
+    """How their model goes on; from lesson 22 on, the first of several samples."""
+    found = mine.continue_text(model, tokenizer, prompt, sampling)
+    return found[0] if isinstance(found, list) else found
+
+
 def lively(module: Any, spread: float = 0.4) -> Any:
     """A module in float64, with weights that are large enough for everything to have an effect."""
     import torch
@@ -192,12 +232,25 @@ def tokens(*shape: int) -> Any:
     return torch.randn(shape, dtype=torch.float64, requires_grad=True)
 
 
-def trainer(mine: Mine, recipe: Any) -> Any:
-    """Their Trainer of a recipe, from lesson 14 on in a folder that goes when it goes."""
+def on_cpu(mine: Mine) -> tuple[Any, ...]:
+    """What is handed to those who compute: from lesson 20 on their Runtime of this CPU."""
+    if not mine.done("20-device/runtime"):
+        return ()
+    import torch
+
+    return (mine.Runtime(torch.device("cpu")),)
+
+
+def trainer(mine: Mine, recipe: Any, folder: Path | None = None, runtime: Any = None) -> Any:
+    """Their Trainer of a recipe, from lesson 14 on in a folder, one that goes when it goes if none
+    is given, and from lesson 20 on with a Runtime, that of this CPU if none is given."""
     if not mine.done("14-resume/restore"):
         return mine.Trainer(recipe)
+    given = (runtime,) if runtime else on_cpu(mine)
+    if folder:
+        return mine.Trainer(folder, recipe, *given)
     place = tempfile.TemporaryDirectory()
-    made = mine.Trainer(Path(place.name) / "run", recipe)
+    made = mine.Trainer(Path(place.name) / "run", recipe, *given)
     weakref.finalize(made, place.cleanup)
     return made
 
@@ -239,9 +292,14 @@ def text_data(mine: Mine, folder: Path, text: bytes, **wishes: Any) -> Any:
     return mine.DataConfig(path=str(folder / "text"), tokenizer="byte", **wishes)
 
 
+def evaluation(mine: Mine, model: Any, corpus: Any) -> Any:
+    """What their evaluate finds on this CPU."""
+    return mine.evaluate(model, corpus, *on_cpu(mine))
+
+
 @contextmanager
 def small_trainer(
-    mine: Mine, text: bytes, model: dict[str, Any], train: dict[str, Any]
+    mine: Mine, text: bytes, model: dict[str, Any], train: dict[str, Any], runtime: Any = None
 ) -> Iterator[Any]:
     """Their Trainer of a small model on a text, by the values of the two sections."""
     with tempfile.TemporaryDirectory() as folder:
@@ -250,7 +308,7 @@ def small_trainer(
             data=text_data(mine, Path(folder), text),
             train=mine.TrainConfig(**train),
         )
-        yield trainer(mine, recipe)
+        yield trainer(mine, recipe, runtime=runtime)
 
 
 def top_level(path: Path) -> set[str]:
