@@ -84,6 +84,9 @@ def by_heart(mine):
         causes = ["weights that the optimizer does not have", "gradients that are never cleared"]
         given = "the loss of 30 tokens after 120 steps"
         expect(own.loss < 0.1, f"{own.loss:.3f}", "below 0.1", given, causes)
+        causes = ["loss.item() is the number; the tensor holds on to all that it was made of"]
+        kept = type(own.loss).__name__
+        equal(kept, "float", given="the type of the loss that a Trainer keeps", causes=causes)
     told = re.findall(r"step +\d+ +loss", out)
     equal(told, [], given="log_every = 0: the losses of steps that are told")
 
