@@ -30,7 +30,7 @@ from typing import Any
 
 from buildgpt.course import prose, warm_up
 from buildgpt.course.checking import load_checks
-from buildgpt.course.folder import place_data, place_text
+from buildgpt.course.folder import place_data, place_made, place_text
 from buildgpt.course.owners import authors
 from buildgpt.course.patches import Tree
 from buildgpt.course.runner import due_checks, run_checks
@@ -164,6 +164,7 @@ class Workshop:
         for earlier in self.series.lessons[: self.series.lessons.index(lesson) + 1]:
             for file in (earlier.folder / "files").glob("*"):
                 shutil.copyfile(file, path / file.name)
+        place_made(path, self.series, lesson)
         return path
 
     def at(self, steps: int, lesson: Lesson) -> Path:

@@ -6,7 +6,16 @@ import re
 import tempfile
 from pathlib import Path
 
-from buildgpt.course.checking import Failed, check, equal, expect, near, refused
+from buildgpt.course.checking import (
+    Failed,
+    check,
+    equal,
+    expect,
+    near,
+    refused,
+    stream,
+    text_data,
+)
 from buildgpt.course.checking import trainer as trainer_of
 
 TEXT = "abcab " * 200
@@ -24,9 +33,7 @@ def recipe_file(text):
 @contextlib.contextmanager
 def small(mine, **train):
     """A recipe of a few steps on a small text."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "text.txt"
-        path.write_bytes(TEXT.encode())
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         known = mine.ModelConfig()
         rate = 0.01 if hasattr(known, "width") else 0.1  # a table takes longer strides
         one = {"layers": 1} if hasattr(known, "layers") else {}
@@ -35,7 +42,7 @@ def small(mine, **train):
             wishes["warmup_steps"] = 0
         yield mine.Recipe(
             model=mine.ModelConfig(context=16, **one),
-            data=mine.DataConfig(path=str(path)),
+            data=text_data(mine, Path(folder), TEXT.encode()),
             train=mine.TrainConfig(**wishes),
         )
 
@@ -210,7 +217,7 @@ def told(mine):
 
     for given, call in (
         ("decode([257])", lambda: mine.ByteTokenizer().decode([257])),
-        ("Batches(0..7, context=8)", lambda: mine.Batches(np.arange(8), 8, 1)),
+        ("Batches(0..7, context=8)", lambda: mine.Batches(stream(mine, np.arange(8)), 8, 1)),
     ):
         try:
             call()

@@ -27,11 +27,14 @@ from buildgpt.course.checking import (
 
 def corpus(mine, text, **wishes):
     """Their corpus of a text."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         return mine.Corpus(text_data(mine, Path(folder), text.encode(), **wishes))
 
 
-@check("the last tenth is held out, and nothing is in both or in neither", step="split")
+# From lesson 19 on a part is held out where the shards are written.
+@check(
+    "the last tenth is held out, and nothing is in both or in neither", step="split", until="19"
+)
 def split(mine):
     for text in ("abcdefghijklmnopqrst", "To be, or not to be. " * 9):
         found = corpus(mine, text)

@@ -14,7 +14,7 @@ SEVERAL = (0, 7, 500)
 @contextlib.contextmanager
 def place():
     """A folder that is forgotten."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         yield Path(folder)
 
 
@@ -235,9 +235,9 @@ def in_order(mine):
 def goes_on(mine):
     out, err = io.StringIO(), io.StringIO()
     with place() as folder, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        (folder / "text.txt").write_bytes(b"abcab cab " * 60)
+        path = Path(text_data(mine, folder, b"abcab cab " * 60).path)
         lines = ["[model]", "layers = 1", "heads = 2", "width = 16", "context = 16", "[train]"]
-        lines += ["tokens_per_step = 64", "[data]", f"path = '{(folder / 'text.txt').as_posix()}'"]
+        lines += ["tokens_per_step = 64", "[data]", f"path = '{path.as_posix()}'"]
         (folder / "tiny.toml").write_text("\n".join([*lines, "[sample]", "max_tokens = 1"]))
         words = [str(folder / "tiny.toml"), "--runs", str(folder / "runs"), "--set"]
         begun = mine.main([*words, "train.steps=4"])

@@ -13,6 +13,7 @@ A check is about behaviour: never about source text, inner names or the order of
 
 import ast
 import importlib.util
+import json
 import tempfile
 import weakref
 from collections.abc import Callable, Iterator
@@ -263,7 +264,7 @@ def stream(mine: Mine, ids: Any) -> Any:
     tokens = np.asarray(ids, dtype=np.uint16)
     if not mine.done("19-shards/corpus"):
         return tokens
-    place = tempfile.TemporaryDirectory()
+    place = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)  # Windows keeps what is mapped
     made = mine.Stream([write_shard(Path(place.name) / "x_train_000000.bin", tokens)], 65536)
     weakref.finalize(made, place.cleanup)
     return made
@@ -286,10 +287,14 @@ def text_data(mine: Mine, folder: Path, text: bytes, **wishes: Any) -> Any:
         path = folder / "text.txt"
         path.write_bytes(text)
         return mine.DataConfig(path=str(path), **wishes)
-    ids, cut = list(text), len(text) - len(text) // 10
+    place, ids, cut = folder / "text", list(text), len(text) - len(text) // 10
+    splits = {}
     for split, part in (("train", ids[:cut]), ("val", ids[cut:])):
-        write_shard(folder / "text" / f"text_{split}_000000.bin", part)
-    return mine.DataConfig(path=str(folder / "text"), tokenizer="byte", **wishes)
+        path = write_shard(place / f"text_{split}_000000.bin", part)
+        splits[split] = {"shards": [{"file": path.name, "tokens": len(part)}]}
+    manifest = json.dumps({"tokenizer": {"kind": "byte"}, "vocab_size": 257, "splits": splits})
+    (place / "manifest.json").write_text(manifest, encoding="utf-8")
+    return mine.DataConfig(path=str(place), **wishes)
 
 
 def evaluation(mine: Mine, model: Any, corpus: Any) -> Any:
@@ -302,7 +307,7 @@ def small_trainer(
     mine: Mine, text: bytes, model: dict[str, Any], train: dict[str, Any], runtime: Any = None
 ) -> Iterator[Any]:
     """Their Trainer of a small model on a text, by the values of the two sections."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         recipe = mine.Recipe(
             model=mine.ModelConfig(**model),
             data=text_data(mine, Path(folder), text),

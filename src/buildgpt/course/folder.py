@@ -7,6 +7,7 @@ my-gpt/gpt/            their package
        .course/        state.json, and their files as they were before a lesson or a catch-up
 """
 
+import hashlib
 import json
 import shutil
 import tomllib
@@ -30,6 +31,7 @@ package = "gpt"
 
 [names]
 """
+SHARD_TOKENS = 2_000_000
 END = "end"  # the place after a lesson's last step
 
 
@@ -82,6 +84,7 @@ class Folder:
             place_data(path / "gpt", series, lesson)
         for earlier in series.lessons[: series.lessons.index(lesson)]:
             place_files(path, earlier)
+        place_made(path, series, lesson)
         (path / ".course").mkdir()
         (path / ".course" / ".gitignore").write_text("*\n", encoding="utf-8")
         state = State(lesson.name, lesson.steps[0].slug)
@@ -243,6 +246,36 @@ def place_files(folder: Path, lesson: Lesson) -> None:
     for path in sorted((lesson.folder / "files").glob("*")):
         if not (folder / path.name).exists():
             shutil.copyfile(path, folder / path.name)
+
+
+def place_made(folder: Path, series: Series, lesson: Lesson) -> None:
+    """What a learner has made of the text in the lessons before one: folders of shards."""
+    for earlier in series.lessons[: series.lessons.index(lesson)]:
+        for name in earlier.facts.get("makes", []):
+            if not (folder / name).exists():
+                place_shards(folder / name, folder / "data" / "shakespeare.txt")
+
+
+def place_shards(folder: Path, text: Path) -> None:
+    """A text in bytes as shards, as lesson 19's prepare.py makes them; without any core."""
+    import numpy as np
+
+    words, splits = text.read_text(encoding="utf-8"), {}
+    folder.mkdir(parents=True)
+    cut = len(words) - len(words) // 10
+    for split, part in (("train", words[:cut]), ("val", words[cut:])):
+        ids = np.array([256, *part.encode()], dtype="<u2")
+        shards = []
+        for i, start in enumerate(range(0, len(ids), SHARD_TOKENS)):
+            tokens = ids[start : start + SHARD_TOKENS]
+            head = np.array([20240520, 1, len(tokens)] + [0] * 253, dtype="<i4")
+            data, name = head.tobytes() + tokens.tobytes(), f"{folder.name}_{split}_{i:06d}.bin"
+            (folder / name).write_bytes(data)
+            digest = hashlib.sha256(data).hexdigest()
+            shards.append({"file": name, "tokens": len(tokens), "sha256": digest})
+        splits[split] = {"tokens": len(ids), "documents": 1, "shards": shards}
+    made = {"tokenizer": {"kind": "byte"}, "vocab_size": 257, "splits": splits}
+    (folder / "manifest.json").write_text(json.dumps(made) + "\n", encoding="utf-8")
 
 
 def place_data(package: Path, series: Series, lesson: Lesson) -> None:
