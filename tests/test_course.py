@@ -4,6 +4,7 @@ import ast
 import importlib.util
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from buildgpt.course import prose, runner, verbs
-from buildgpt.course.folder import END, Folder
+from buildgpt.course.folder import END, Folder, place_shards
 from buildgpt.course.handing import Merged, hand_over
 from buildgpt.course.patches import BadPatch, parse
 from buildgpt.course.runner import Outcome, due_checks, run_checks, steps_done
@@ -164,6 +165,22 @@ def test_a_learner_walks_all_lessons(tmp_path, checks):
         walked.append(step)
     assert failed(checks(folder)) == []
     assert [step for step in walked if step] == SERIES.steps[: SERIES.after(SERIES.lessons[-1])]
+
+
+def test_shards_are_placed_as_the_lessons_own_code_makes_them(tmp_path):
+    lesson = SERIES.find("19")
+    text, theirs, ours = (tmp_path / name for name in ("text.txt", "theirs/x", "ours/x"))
+    text.write_text("To be, or not to be: né.\n" * 90_000, encoding="utf-8")
+    write_tree(tmp_path, SERIES.tree(SERIES.after(lesson)))
+    shutil.copyfile(lesson.folder / "files" / "prepare.py", tmp_path / "prepare.py")
+    words = [sys.executable, "prepare.py", str(text), str(theirs)]
+    subprocess.run(words, cwd=tmp_path, check=True)
+    place_shards(ours, text)
+    files = sorted(path.name for path in theirs.iterdir())
+    assert files == sorted(path.name for path in ours.iterdir())
+    assert len(files) == 4  # two shards and one, and the manifest
+    for name in files:
+        assert (theirs / name).read_bytes() == (ours / name).read_bytes(), name
 
 
 def due_own(step: Step) -> tuple:

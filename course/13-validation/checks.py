@@ -32,9 +32,7 @@ def corpus(mine, text, **wishes):
 
 
 # From lesson 19 on a part is held out where the shards are written.
-@check(
-    "the last tenth is held out, and nothing is in both or in neither", step="split", until="19"
-)
+@check("the last tenth is held out, and nothing is in both or in neither", step="split", until="19")
 def split(mine):
     for text in ("abcdefghijklmnopqrst", "To be, or not to be. " * 9):
         found = corpus(mine, text)

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from buildgpt.course.checking import check, equal, expect, near, refused, stream
+from buildgpt.course.checking import check, equal, evaluation, expect, near, refused, stream
 
 # The chunks of these texts are their words, each with the blank before it.
 TEXT = "low lower newest widest low newest low newest widest low lowest newest" * 2
@@ -286,7 +286,7 @@ def bits(mine):
     for ids, count in (([1, 0], 1), ([2, 0, 1], 3), ([0, 2, 3, 2, 1, 1], 10), ([2, 1, 3], 2)):
         made = stream(mine, ids)
         held = SimpleNamespace(val=made, val_tokens=len(ids), train=made, tokenizer=tokenizer)
-        found = mine.evaluate(Even(2.0), held)
+        found = evaluation(mine, Even(2.0), held)
         wanted = 2.0 * (len(ids) - 1) / math.log(2) / count
         given = f"2 nats a target, tokens {ids}, their pieces {pieces}: bits_per_byte"
         near(found.bits_per_byte, wanted, 1e-9, given, causes)
