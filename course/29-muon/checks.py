@@ -55,7 +55,7 @@ def directions(mine):
         inner = left.T @ found @ right.T
         off = (inner - inner.diag().diag()).abs().max().item()
         given = f"a {rows} x {columns} matrix"
-        causes = ["tall ones are laid on their side, but not set up again", "x @ gram, not gram @ x"]
+        causes = ["tall ones are laid on their side and left so", "x @ gram, not gram @ x"]
         expect(off < 1e-6, f"directions mixed by {off:.3g}", "the same directions", given, causes)
         expect(inner.diag().min() > 0, "some turned round", "none turned round", given)
 
@@ -126,7 +126,9 @@ def whose(mine):
 
     model, words = small(mine)
     optimizer = mine.build_optimizer(model, mine.TrainConfig(**words), torch.float64)
-    groups = {p: ("parts" in g, g.get("parts")) for g in optimizer.param_groups for p in g["params"]}
+    groups = {}
+    for group in optimizer.param_groups:
+        groups |= {p: ("parts" in group, group.get("parts")) for p in group["params"]}
     count = sum(len(group["params"]) for group in optimizer.param_groups)
     equal(count, len(list(model.parameters())), given="parameters in all groups")
     for name, parameter in model.named_parameters():
