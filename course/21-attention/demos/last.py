@@ -8,4 +8,4 @@ whole = attend_by_hand(q, k, v)
 for last in (6, 2, 1):
     some = attend_by_hand(q[:, :, -last:], k, v)
     off = (some - whole[:, :, -last:]).abs().max()
-    print(f"the last {last} of 6 tokens ask: {tuple(some.shape)}, as in the whole to {off:.0e}")
+    print(f"the last {last} of 6 tokens ask: {tuple(some.shape)}, off by {off:.1g} from the whole")
