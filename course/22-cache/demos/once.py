@@ -34,6 +34,6 @@ for length in (50, 200):
         texts.append(way(length))
         rate = length / (time.perf_counter() - began)
         print(
-            f"{length:3} tokens, {way.__name__}: {sum(counted):6,} positions, {rate:4.0f} a second"
+            f"{length:3} tokens, {way.__name__}: {sum(counted):6,} positions, {rate:.0f} tokens/s"
         )
     print(f"    the same text: {texts[0] == texts[1]}")
