@@ -123,7 +123,9 @@ def run(mine, folder, start=None, **wishes):
         "width": 16,
         "dropout": wishes.pop("drop", 0.0),
     }
-    train = {"steps": 8, "tokens_per_step": 64, "lr": 0.01, "warmup_steps": 2, "log_every": 0}
+    train = {"steps": 8, "tokens_per_step": 64, "lr": 0.01, "warmup_steps": 2, "log_every": 1000}
+    if mine.done("14-resume/damaged"):
+        train["keep_checkpoints"] = 10
     recipe = mine.Recipe(
         model=mine.ModelConfig(**model),
         data=text_data(mine, folder.parent, b"abcab cab " * 60),
@@ -250,3 +252,58 @@ def goes_on(mine):
     expect(again, f"{again}", "not 0", "the status of starting a run that exists, without --resume")
     equal(there, ["step_000004", "step_000008"], given="checkpoints of 4 steps, resumed to 8")
     equal(others, ["step_000002"], given="checkpoints of --name other")
+
+
+@contextlib.contextmanager
+def saved(mine, *steps, **wishes):
+    """A run with these checkpoints."""
+    with tempfile.TemporaryDirectory() as folder:
+        for step in steps:
+            mine.save_checkpoint(Path(folder), step, some(), some(), {"x": 1}, **wishes)
+        yield Path(folder)
+
+
+def there(mine, run):
+    """The steps of the checkpoints that are found."""
+    return [int(path.name.removeprefix("step_")) for path in mine.find_checkpoints(run)]
+
+
+@check("a checkpoint with a file missing or cut is none", step="complete")
+def whole(mine):
+    for name in ("model.safetensors", "optimizer.safetensors", "state.json", "complete.json"):
+        for what in ("missing", "cut", "longer"):
+            with saved(mine, 3, 5) as run:
+                path = run / "checkpoints" / "step_000005" / name
+                data = path.read_bytes()
+                if what == "missing":
+                    path.unlink()
+                else:
+                    path.write_bytes(data[:-9] if what == "cut" else data + b"\n ")
+                wanted = [3, 5] if (what, name) == ("longer", "complete.json") else [3]
+                equal(there(mine, run), wanted, given=f"steps that are found, 5's {name} {what}")
+    for text in ("", "[]", "{}", '{"model.safetensors": 7}', "null"):
+        with saved(mine, 5) as run:
+            (run / "checkpoints" / "step_000005" / "complete.json").write_text(text)
+            equal(there(mine, run), [], given=f"steps that are found, complete.json = {text!r}")
+
+
+@check("what was changed since is told when it is read", step="damaged")
+def changed(mine):
+    for name in ("model.safetensors", "state.json"):
+        with saved(mine, 5) as run:
+            folder = run / "checkpoints" / "step_000005"
+            data = bytearray((folder / name).read_bytes())
+            data[-5] ^= 1
+            (folder / name).write_bytes(data)
+            with refused(f"one bit of {name} is another", the_file=name):
+                mine.read_tensors(folder, name) if "tensors" in name else mine.read_state(folder)
+
+
+@check("only so many checkpoints are kept as are wished for", step="damaged")
+def keeps(mine):
+    for keep, wanted in ((1, [9]), (2, [7, 9]), (0, [3, 5, 7, 9])):
+        with saved(mine, 3, 5, 7, 9, keep=keep) as run:
+            equal(there(mine, run), wanted, given=f"steps 3, 5, 7 and 9 saved, keep = {keep}")
+            left = sorted(path.name for path in (run / "checkpoints").iterdir())
+            names = [f"step_{step:06d}" for step in wanted]
+            equal(left, names, given=f"folders that are left, keep = {keep}")
