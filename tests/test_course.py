@@ -188,6 +188,15 @@ def due_own(step: Step) -> tuple:
     return step.lesson, step.slug, None, step.slug
 
 
+def test_who_begins_with_a_step_that_is_handed_over_gets_it(say, tmp_path, monkeypatch):
+    lesson = next(one for one in SERIES.lessons if one.steps[0].kind == "take")
+    monkeypatch.chdir(tmp_path)
+    assert say("course", "start", "mine", "--at", str(lesson.number)).status == 0
+    tree = SERIES.tree(lesson.first + 1)
+    for path in lesson.steps[0].patch.files:
+        assert (tmp_path / "mine" / path).read_text("utf-8") == tree[path]
+
+
 def test_start_shows_the_first_step(say):
     said = say("course", "start", "my-gpt")
     assert said.status == 0

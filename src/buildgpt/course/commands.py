@@ -59,7 +59,7 @@ def start(
     out.say(f"Everything else happens in there:  cd {folder}", "bold")
     if made.lesson.number == 1:
         out.command("warm-up", "is new to you what a tensor is? Five questions tell.")
-    out.place(made)
+    out.place(made, verbs.handed_over(made))
 
 
 @app.command("warm-up")

@@ -85,13 +85,18 @@ def take(folder: Folder, step: Step) -> Handed:
     return handed
 
 
+def handed_over(folder: Folder) -> Handed | None:
+    """Put the step at hand in, if it is one that is handed over."""
+    step = folder.step
+    return take(folder, step) if step and step.kind == "take" else None
+
+
 def go_on(folder: Folder) -> Handed | None:
     """Go to the next step, and put it in if it is handed over; where that fails, stay."""
     here = replace(folder.state)
     folder.advance()
     try:
-        step = folder.step
-        return take(folder, step) if step and step.kind == "take" else None
+        return handed_over(folder)
     except BaseException:
         folder.state = here
         folder.arrive()
