@@ -96,13 +96,13 @@ def shares(mine):
 def tied(mine):
     import torch
 
-    small, large = (mine.GPT(config(mine, vocab_size=size)) for size in (100, 101))
+    small, large = (mine.GPT(config(mine, vocab_size=size)) for size in (128, 256))
     more = sum(p.numel() for p in large.parameters()) - sum(p.numel() for p in small.parameters())
     causes = ["there is still a head with weights of its own"]
-    equal(more, 64, given="width 64: the weights that one more id costs", causes=causes)
+    equal(more, 128 * 64, given="width 64: the weights that 128 more ids cost", causes=causes)
     model = small.double()
     hidden = torch.randn(1, 3, 64, dtype=torch.float64)
-    table = max(model.parameters(), key=lambda p: p.size(0) == 100)
+    table = max(model.parameters(), key=lambda p: p.size(0) == 128)
     off = (model.logits(hidden) - hidden @ table.T).abs().max().item()
     given = "logits(hidden), against products with the rows of the embedding"
     expect(off < 1e-9, f"{off:.3g} apart", "the same", given, ["a bias, or another table"])

@@ -120,17 +120,6 @@ def sent(mine):
     expect(sizes >= least, f"{sizes} tokens", f"{least} at least", "sent in an evaluation")
 
 
-# From lesson 21 on a model asks for autocast's dtype, which meta, holding no numbers, has not.
-@check("positions are counted where the ids lie", step="runtime", until="21")
-def positions(mine):
-    import torch
-
-    model = mine.GPT(mine.ModelConfig(**MODEL, vocab_size=26)).to("meta")
-    causes = ["torch.arange without device= counts positions on the CPU"]
-    device = str(model(torch.zeros(1, 8, dtype=torch.int64, device="meta")).device)
-    equal(device, "meta", given="where a model on meta has its logits", causes=causes)
-
-
 @check("a recipe says where to compute, and a wish that cannot be met is refused", step="runtime")
 def wished(mine):
     equal(mine.Recipe().runtime.device, "auto", given="runtime.device of a recipe without a wish")
