@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from .checking import continuation, text_data, trainer
 from .folder import Folder, place_data
 from .patches import Tree
 from .runner import steps_done
@@ -105,19 +106,20 @@ def trained(
     """A lesson's model, trained as a recipe says, from lesson 5 on: what it is, loss, text."""
     import torch
 
-    recipe = mine.Recipe(
-        model=mine.ModelConfig(context=64, **model),
-        data=mine.DataConfig(path=str(text)),
-        train=mine.TrainConfig(seed=1337, **train),
-    )
-    trainer = mine.Trainer(recipe)
-    trainer.run()
-    corpus = mine.Corpus(recipe.data)
-    batches = mine.Batches(corpus.train, 32, 1337)
-    with torch.no_grad():
-        losses = [float(trainer.model(*batches(first, 16))) for first in range(0, 160, 16)]
-    sampling = mine.Sampling(max_tokens=240, seed=1337)
-    said = mine.continue_text(trainer.model, corpus.tokenizer, prompt, sampling)
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        recipe = mine.Recipe(
+            model=mine.ModelConfig(context=64, **model),
+            data=text_data(mine, Path(folder), text.read_bytes()),
+            train=mine.TrainConfig(seed=1337, **train),
+        )
+        made = trainer(mine, recipe)
+        made.run()
+        corpus = mine.Corpus(recipe.data)
+        batches = mine.Batches(corpus.train, 32, 1337)
+        with torch.no_grad():
+            losses = [float(made.model(*batches(first, 16))) for first in range(0, 160, 16)]
+        sampling = mine.Sampling(max_tokens=240, seed=1337)
+        said = continuation(mine, made.model, corpus.tokenizer, prompt, sampling)
     return f"{what}, {recipe.train.steps} steps", sum(losses) / len(losses), said
 
 
