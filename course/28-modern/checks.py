@@ -35,7 +35,7 @@ def builds(mine):
     equal(type(recipe.modern), mine.ModernConfig, given="Recipe().modern")
 
 
-@check("with all switches off it is GPT-2, weight for weight", step="blocks")
+@check("with all switches off it is GPT-2, weight for weight", step="build")
 def is_gpt2(mine):
     import torch
 
@@ -146,7 +146,7 @@ def known(mine, on):
     return names.issuperset(on)
 
 
-@check("whatever is on, no output depends on a later token", step="rotary")
+@check("whatever is on, no output depends on a later token", step="build")
 def causal(mine):
     for on in VARIANTS:
         if not known(mine, on):
@@ -161,7 +161,7 @@ def causal(mine):
             expect(off < 1e-12, f"{off:.3g} off", "the same", given)
 
 
-@check("token by token with a cache gives what the whole gives", step="rotary")
+@check("token by token with a cache gives what the whole gives", step="build")
 def cached(mine):
     import torch
 
