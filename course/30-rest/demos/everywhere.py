@@ -1,3 +1,4 @@
+import dataclasses
 import tempfile
 from pathlib import Path
 
@@ -9,7 +10,8 @@ from gpt.modern import Modern, ModernConfig, build_like, switches_of
 from gpt.tokenizer import ByteTokenizer
 
 torch.manual_seed(1)
-model = Modern(MODEL, ModernConfig(rotary=True, windows=False)).eval()
+config = dataclasses.replace(MODEL, architecture="modern")
+model = Modern(config, ModernConfig(windows=False)).eval()
 print(f"another one like it has windows = {switches_of(build_like(model)).windows}")
 with tempfile.TemporaryDirectory() as place:
     folder = Path(place) / "mine"
