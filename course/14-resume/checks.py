@@ -6,7 +6,7 @@ import json
 import tempfile
 from pathlib import Path
 
-from buildgpt.course.checking import check, equal, expect, refused, text_data, trainer
+from buildgpt.course.checking import Failed, check, equal, expect, refused, text_data, trainer
 
 SEVERAL = (0, 7, 500)
 
@@ -94,12 +94,20 @@ def moments(mine):
     expect(tensors and saved, f"{len(saved)} values", "tensors", "optimizer_tensors")
     other, fresh = pair(mine, seed=5)
     other.load_state_dict(model.state_dict())
-    mine.load_optimizer_tensors(other, fresh, saved)
+    causes = [
+        "optimizer.state is a dictionary by the parameters themselves, not by their names",
+        "a moment or the count of steps is missing",
+        "moments of other parameters: the optimizer numbers them by its groups, not as the model does",
+    ]
+    try:
+        mine.load_optimizer_tensors(other, fresh, saved)
+    except Exception as error:
+        seen = f"{type(error).__name__}: {error}"
+        raise Failed(seen, "no error", "load_optimizer_tensors", causes) from None
     for number in (3, 4):
         update(model, optimizer, number)
         update(other, fresh, number)
         same = all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters()))
-        causes = ["a moment or the count of steps is missing", "moments of other parameters"]
         given = f"weights after update {number + 1} of both"
         expect(same, "other weights", "the same bits", given, causes)
 
@@ -156,11 +164,12 @@ def exact(mine):
             own = run(mine, runs / "two", runs / "one" / "checkpoints" / f"step_{every:06d}")
         causes = [
             "AdamW's means are not put back",
-            "the step is not, so that rates and batches begin anew",
             "saved before the update of that step",
         ]
         given = f"8 steps, and {every} + {8 - every}: the weights at the end"
-        equal(own.began, every, given=f"the step after restore, of the checkpoint of step {every}")
+        restored = f"the step after restore, of the checkpoint of step {every}"
+        forgotten = ["restore does not read the step: rates and batches would begin anew"]
+        equal(own.began, every, given=restored, causes=forgotten)
         equal((own.step, whole.step), (8, 8), given="steps done")
         expect(same_bits(own, whole), "other bits", "the same", given, causes)
         equal(own.loss, whole.loss, given="the last loss")
@@ -193,13 +202,21 @@ def chance(mine):
         causes = ["the generator is seeded once, at the beginning", "seeded alike in every step"]
         given = "8 steps and 4 + 4 with dropout = 0.5: the weights at the end"
         expect(same_bits(own, whole), "other bits", "the same", given, causes)
-        masks = []
-        whole.model.train()
-        for step in (3, 4):
-            whole.step = step
-            whole.update()
-            masks.append(torch.rand(4).tolist())
-        expect(masks[0] != masks[1], "the same twice", "other numbers", "drawn in steps 4 and 5")
+        other = run(mine, runs / "three", drop=0.5, seed=1338)
+
+        def drawn(of, step):
+            of.model.train()
+            of.step = step
+            of.update()
+            return torch.rand(4).tolist()
+
+        causes = ["seeded with the recipe's seed alone, which is the same in all steps"]
+        twice = drawn(whole, 3) == drawn(whole, 4)
+        expect(not twice, "the same twice", "other numbers", "drawn in steps 4 and 5", causes)
+        causes = ["seed and step are added: then seed 1 in step 5 draws what seed 2 does in step 4"]
+        alike = drawn(whole, 4) == drawn(other, 3)
+        given = "drawn in step 5 with seed 1337, and in step 4 with seed 1338"
+        expect(not alike, "the same twice", "other numbers", given, causes)
 
 
 @check("what breaks off while it is saved leaves nothing behind", step="whole")

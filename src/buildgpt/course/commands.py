@@ -288,6 +288,7 @@ def reset() -> None:
 
     folder, out = here(), screen()
     kept = verbs.reset(folder)
+    verbs.handed_over(folder)
     out.say(f"Back at the beginning of lesson {folder.lesson.number}. Your files lie in {kept};")
     out.say(f"to have one back, copy it from there into {folder.package}.")
     out.command("show", "its first step")
