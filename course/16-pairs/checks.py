@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from buildgpt.course.checking import check, equal, evaluation, expect, near, refused, stream
+from buildgpt.course.checking import check, equal, evaluation, expect, near, refused, stream, works
 
 # The chunks of these texts are their words, each with the blank before it.
 TEXT = "low lower newest widest low newest low newest widest low lowest newest" * 2
@@ -98,8 +98,9 @@ def most_frequent(mine):
         ([[7, 7, 7], [1, 2]], [1, 1]),
         ([[1], [2], [1], [2]], [9, 9, 9, 9]),
     ):
-        found = mine.PairCounts([[*word] for word in words], counts).most_frequent()
         given = f"PairCounts({words}, {counts}).most_frequent()"
+        with works(given, ["no words, or words of one id: where there is no pair, None is due"]):
+            found = mine.PairCounts([[*word] for word in words], counts).most_frequent()
         equal(found, naive_best(words, counts), given=given, causes=CAUSES)
 
 
@@ -112,14 +113,15 @@ def merges(mine):
     ]
     for words, counts in cases:
         learner, new = mine.PairCounts([[*word] for word in words], counts), 256
+        causes = ["a pair that stands in a word twice is taken out of the count once", *CAUSES]
         while new < 275 and (pair := naive_best(words, counts)):
             given = f"{counts} times {words}, most_frequent after {new - 256} merges"
-            equal(learner.most_frequent(), pair, given=given, causes=CAUSES)
+            equal(learner.most_frequent(), pair, given=given, causes=causes)
             learner.merge(pair, new)
             words = [naive_join(word, pair, new) for word in words]
             new += 1
         wanted = naive_best(words, counts)
-        equal(learner.most_frequent(), wanted, given=f"what is left of {words}", causes=CAUSES)
+        equal(learner.most_frequent(), wanted, given=f"what is left of {words}", causes=causes)
 
 
 @check("a tokenizer is built from its description, and its pieces from merges", step="pieces")
@@ -164,12 +166,14 @@ def learns(mine):
         (TEXT, 262),
         (TEXT, 400),
     ):
-        made = mine.BytePairTokenizer.train(text, vocab_size)
+        short = text if len(text) < 20 else text[:20] + "..."
+        nothing_left = ["it goes on though no pair is left: most_frequent gives None then"]
+        with works(f"train({short!r}, {vocab_size})", nothing_left):
+            made = mine.BytePairTokenizer.train(text, vocab_size)
         wanted = naive_merges(text, vocab_size - 257)
         pieces = [bytes([i]) for i in range(256)]
         for left, right in wanted:
             pieces.append(pieces[left] + pieces[right])
-        short = text if len(text) < 20 else text[:20] + "..."
         given = f"train({short!r}, {vocab_size}): pieces after the bytes"
         causes = [
             "a merge too many or too few: 256 bytes, the merges and the end of text are the ids",
@@ -191,7 +195,8 @@ def borders(mine):
     equal(
         across, [], given='pieces with a blank inside, of "to be or not to be, ..."', causes=causes
     )
-    with refused("train(text, 256)", how_many="257"):
+    causes = ["256 bytes and the end of text are 257 ids: fewer cannot be had"]
+    with refused("train(text, 256)", causes, how_many="257"):
         mine.BytePairTokenizer.train("ab", 256)
 
 

@@ -133,6 +133,17 @@ def refused(given: str, causes: list[str] | None = None, **holds: str) -> Iterat
     raise Failed("no error at all", "an error that says what is wrong", given, causes)
 
 
+@contextmanager
+def works(given: str, causes: list[str] | None = None) -> Iterator[None]:
+    """Say for what the block broke off, and of what that mostly comes, where it does."""
+    try:
+        yield
+    except (Failed, Missing):
+        raise
+    except (Exception, SystemExit) as error:
+        raise Failed(f"{type(error).__name__}: {error}", "no error", given, causes) from error
+
+
 class Mine:
     """A learner's package: `mine.GPT` is their GPT, wherever in the package it is.
 
