@@ -283,6 +283,20 @@ def test_each_check_has_the_processors_time_for_itself(monkeypatch):
     assert limits[::2] == [63, 131]
 
 
+def test_checks_in_two_processes_tell_the_same_in_the_same_order(at_step, monkeypatch):
+    folder = at_step("2.3")
+    files = SERIES.tree(folder.step.index + 1)
+    broken = files["gpt/data.py"].replace("+ 1", "+ 2")
+    write_tree(folder.path, files | {"gpt/data.py": broken})
+    told = {}
+    for many in (0, 1000):
+        monkeypatch.setattr(runner, "MANY", many)
+        told[many] = [(o.check, o.passed, o.seen) for o in verbs.check(folder)]
+    assert told[0] == told[1000]
+    assert {passed for _, passed, _ in told[0]} == {True, False}
+    assert len(told[0]) == len(runner.due_checks(SERIES, folder.lesson, folder.step.slug))
+
+
 def test_code_that_waits_is_not_taken_for_a_loop(at_step, course, monkeypatch):
     """By the clock it has had its time, though it has hardly computed."""
     monkeypatch.setattr("buildgpt.course.runner.BY_THE_CLOCK", 15.0)

@@ -16,7 +16,8 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ except ImportError:  # as on Windows, where only the clock limits
 
 SECONDS = 60.0  # of the processor, for each check
 BY_THE_CLOCK = 600.0  # the last resort: a busy machine takes its time, and code may wait for ever
+MANY = 60  # checks; more take so long that two processes are worth their start
 SLOW = ["a loop that never ends", "one that does far more than it needs"]
 WAITING = [
     "the machine is busy with something else: try again, your code may be right",
@@ -155,13 +157,22 @@ def check_folder(
     step: str,
     names: dict[str, str],
     package: str = "gpt",
-    tell: Callable[[Outcome], object] = lambda outcome: None,
 ) -> list[Outcome]:
-    """Run what applies after a step in a process of its own, which is stopped when it hangs."""
+    """Run what applies after a step in processes of their own, which are stopped when they hang.
+
+    Many checks are shared out to two of them; on how many cores does not matter to any check.
+    """
     due = due_checks(series, lesson, step)
     wanted = [(own.name, own.folder / "checks.py", check.name) for own, check in due]
     steps = steps_done(series, lesson, step)
-    return check_apart(folder, series, wanted, steps, names, package, tell)
+    parts = [wanted[::2], wanted[1::2]] if len(wanted) > MANY else [wanted]
+    with ThreadPoolExecutor(len(parts)) as pool:
+        jobs = [
+            pool.submit(check_apart, folder, series, part, steps, names, package) for part in parts
+        ]
+        found = {outcome.check: outcome for job in jobs for outcome in job.result()}
+    order = [f"{own}/{name}" for own, _, name in wanted]
+    return [found[name] for name in order if name in found]
 
 
 def check_apart(
@@ -171,7 +182,6 @@ def check_apart(
     steps: list[str],
     names: dict[str, str],
     package: str = "gpt",
-    tell: Callable[[Outcome], object] = lambda outcome: None,
 ) -> list[Outcome]:
     """Run checks, (whose, the file they are in, name), in a process of its own."""
     order = {
@@ -210,8 +220,6 @@ def check_apart(
     outcomes, begun = read_outcomes(out)
     if begun:
         outcomes.append(broken_off(begun, ended or last_line(err), causes))
-    for outcome in outcomes:
-        tell(outcome)
     if len(outcomes) < len(wanted) and not begun:
         raise load_core().config.UserError(f"the checks did not run: {ended or last_line(err)}")
     return outcomes
