@@ -37,7 +37,7 @@ rates = [rows[f"decode ours {dtype}"]["median"] for dtype in ("bfloat16", "float
 
 FIGURES = {
     "share of the memory in bf16": (held(torch.bfloat16) / held(torch.float32), "{:.2f}", 0.05),
-    "gradients that vanish in fp16": (gone, "{:.2%}", 0.001),
+    "gradients that vanish in fp16": (gone, "{:.3%}", 0.0001),
     # GPT-2's size, one sample, on two cores that multiply bf16.
     "recorded: sampling in bf16": (rates[0] / rates[1], "{:.2f}", 0.001),
 }
