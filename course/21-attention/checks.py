@@ -162,11 +162,11 @@ def narrow(mine):
 
 
 @contextlib.contextmanager
-def made(mine, forgets):
-    """A Trainer whose model keeps its activations, or does not; with dropout."""
+def made(mine, forgets, dropout=0.1):
+    """A Trainer whose model keeps its activations, or does not."""
     import torch
 
-    model = {"context": 16, "layers": 4, "heads": 2, "width": 32, "dropout": 0.1}
+    model = {"context": 16, "layers": 4, "heads": 2, "width": 32, "dropout": dropout}
     train = {"tokens_per_step": 64, "micro_batch": 2, "log_every": 1}
     runtime = mine.Runtime(torch.device("cpu"), checkpoint_activations=forgets)
     with small_trainer(mine, bytes(range(97, 123)) * 20, model, train, runtime) as own:
@@ -207,3 +207,7 @@ def asked(mine):
         with torch.no_grad():
             off = (own.model(ids) - other.model(ids)).abs().max().item()
     expect(off < 1e-6, f"{off:.2g} apart", "the same", "logits of both models")
+    with made(mine, True, dropout=0.0) as own:
+        wanted = own.model(*own.batches(0, 4)).item()
+        causes = ["inputs and targets are swapped on the way through the Replica"]
+        near(own.accumulate().item(), wanted, 1e-5, "the loss of a step of 4 sequences", causes)
