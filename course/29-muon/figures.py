@@ -31,6 +31,7 @@ SEEDS = (1, 2, 3)
 adamw = {lr: [run(seed, lr=lr) for seed in SEEDS] for lr in (0.004, 0.01, 0.02)}
 muon = [run(seed, optimizer="muon") for seed in SEEDS]
 best = min(mean(loss for loss, _ in runs) for runs in adamw.values())
+longer = mean(run(seed, 130, lr=0.01)[0] for seed in SEEDS)
 slower = min(s for _, s in muon) / min(s for runs in adamw.values() for _, s in runs)
 
 # What three seeds said of a model of today, by `buildgpt ablate` (its command is in the file).
@@ -46,6 +47,7 @@ FIGURES = {
     "smallest orthogonalised": (after[62], "{:.2f}", 0.05),
     "largest orthogonalised": (after[0], "{:.2f}", 0.05),
     "loss with AdamW at its best rate": (best, "{:.2f}", 0.03),
+    "loss with AdamW after 130 steps": (longer, "{:.2f}", 0.03),
     "loss with Muon": (mean(loss for loss, _ in muon), "{:.2f}", 0.03),
     "time of a step of Muon": (slower, "{:.2f}", 0.4),
     "what NorMuon gains": (normuon, "{:+.3f}", 0.0001),
