@@ -28,7 +28,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from buildgpt.course import prose, warm_up
+from buildgpt.course import prose, ranks, warm_up
 from buildgpt.course.checking import load_checks
 from buildgpt.course.folder import place_data, place_made, place_text
 from buildgpt.course.owners import authors
@@ -245,8 +245,9 @@ def for_each(
     """What some work gives for each lesson, in a workshop of its own, so many at a time."""
     import torch
 
+    ranks.prepare()  # once, not in each copy, as the next line
     torch.set_num_threads(1)
-    series.tree(len(series.steps))  # once, not in each copy
+    series.tree(len(series.steps))
     with tempfile.TemporaryDirectory() as place:
         shops = [Workshop(series, Path(place) / lesson.name) for lesson in lessons]
         jobs = [functools.partial(work, *pair) for pair in zip(shops, lessons)]
@@ -553,6 +554,7 @@ def measure(series: Series, words: list[str]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as place:
         import torch
 
+        ranks.prepare()
         torch.set_num_threads(1)
         shop = Workshop(series, Path(place))
         for name, demo in warm_up.demos(series.course).items():

@@ -62,7 +62,11 @@ def introduced(mine):
 
 @check("every so many steps the loss is told, to four digits after the point", step="report")
 def reports(mine):
-    for every, steps, wanted in ((2, 5, ["2", "4"]), (1, 2, ["1", "2"]), (0, 3, [])):
+    last = ["5"] if mine.done("27-run/done") else []  # the last step's, in any case
+    cases = [(2, 5, ["2", "4", *last]), (1, 2, ["1", "2"])]
+    if not mine.done("27-run/size"):
+        cases.append((0, 3, []))
+    for every, steps, wanted in cases:
         with made(mine, steps=steps, log_every=every) as own:
             out = said(own)
         found = re.findall(r"step +(\d+) +loss (\d+\.\d{4})\b", out)
@@ -79,7 +83,7 @@ def reports(mine):
 def by_heart(mine):
     # A single sequence is trained on, also when a tenth of the text is held out.
     text = VERSE[: 34 if mine.done("13-validation/split") else 31]
-    with made(mine, text, steps=120, log_every=0) as own:
+    with made(mine, text, steps=120, log_every=1000) as own:
         out = said(own)
         causes = ["weights that the optimizer does not have", "gradients that are never cleared"]
         given = "the loss of 30 tokens after 120 steps"
@@ -87,8 +91,8 @@ def by_heart(mine):
         causes = ["loss.item() is the number; the tensor holds on to all that it was made of"]
         kept = type(own.loss).__name__
         equal(kept, "float", given="the type of the loss that a Trainer keeps", causes=causes)
-    told = re.findall(r"step +\d+ +loss", out)
-    equal(told, [], given="log_every = 0: the losses of steps that are told")
+    told = len(re.findall(r"step +\d+ +loss", out))
+    expect(told < 2, f"{told} of them", "none, or the last", "losses told, log_every = 1000")
 
 
 @check("a loss that is no number stops the run, before it reaches the weights", step="finite")

@@ -152,7 +152,7 @@ def by_hand(mine):
 def made(mine, text="abcab cab " * 60, **train):
     """A Trainer of a small GPT on a small text."""
     model = {"context": 16, "layers": 1, "heads": 2, "width": 16}
-    wishes = {"steps": 5, "tokens_per_step": 64, "lr": 0.01, "warmup_steps": 0, "log_every": 0}
+    wishes = {"steps": 5, "tokens_per_step": 64, "lr": 0.01, "warmup_steps": 0, "log_every": 1000}
     return small_trainer(mine, text.encode(), model, wishes | train)
 
 

@@ -11,7 +11,7 @@ def made(mine, rows, sequences=8, **train):
     text = bytes(range(97, 123)) * 20 + b"To be, or not to be" * 20
     model = {"context": 8, "layers": 1, "heads": 2, "width": 16, "init_std": 0.3}
     wishes = {"tokens_per_step": 8 * sequences, "micro_batch": rows, "warmup_steps": 0}
-    wishes |= {"lr": 0.01, "log_every": 0, "grad_clip": 0.0, "weight_decay": 0.0}
+    wishes |= {"lr": 0.01, "log_every": 1000, "grad_clip": 0.0, "weight_decay": 0.0}
     with small_trainer(mine, text, model, wishes | train) as own:
         own.model.double()
         yield own

@@ -13,7 +13,7 @@ from buildgpt.course.checking import check, equal, expect, near, refused, small_
 
 TEXT = bytes(range(97, 123)) * 30
 MODEL = {"context": 8, "layers": 2, "heads": 2, "width": 16, "init_std": 0.1}
-TRAIN = {"tokens_per_step": 32, "lr": 0.01, "log_every": 0, "grad_clip": 0.0, "micro_batch": 2}
+TRAIN = {"tokens_per_step": 32, "lr": 0.01, "log_every": 1000, "grad_clip": 0.0, "micro_batch": 2}
 
 
 @contextlib.contextmanager
@@ -269,6 +269,7 @@ def too_high(mine):
         own.update()
         own.scaler.update(2.0**40)
         before = [p.detach().clone() for p in own.model.parameters()]
+        own.log = SimpleNamespace(write=lambda *_, **__: None)
         with contextlib.suppress(Exception), contextlib.redirect_stdout(io.StringIO()):
             own.update()
         own_scale = own.scaler

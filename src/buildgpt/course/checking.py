@@ -15,6 +15,7 @@ import ast
 import importlib.util
 import json
 import tempfile
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -253,16 +254,30 @@ def on_cpu(mine: Mine) -> tuple[Any, ...]:
     return (mine.Runtime(torch.device("cpu")),)
 
 
+def toy(mine: Mine, **wishes: Any) -> Any:
+    """Their ModelConfig of a small model, the one of which lessons 4 to 26 say nothing; from lesson
+    27 on, GPT-2's sizes are what is meant without a word."""
+    known = mine.ModelConfig()
+    sizes = {"layers": 4, "heads": 4, "width": 64, "context": 64}
+    return mine.ModelConfig(**({k: v for k, v in sizes.items() if hasattr(known, k)} | wishes))
+
+
 def trainer(mine: Mine, recipe: Any, folder: Path | None = None, runtime: Any = None) -> Any:
     """Their Trainer of a recipe, from lesson 14 on in a folder, one that goes when it goes if none
-    is given, and from lesson 20 on with a Runtime, that of this CPU if none is given."""
+    is given, and from lesson 20 on with a Runtime, that of this CPU if none is given; from lesson
+    27 on it is told when the process began."""
     if not mine.done("14-resume/restore"):
         return mine.Trainer(recipe)
     given = (runtime,) if runtime else on_cpu(mine)
+    if mine.done("27-run/begin"):
+        given += (time.monotonic(), recipe.train.init_from)
     if folder:
+        folder.mkdir(parents=True, exist_ok=True)
         return mine.Trainer(folder, recipe, *given)
     place = tempfile.TemporaryDirectory()
-    made = mine.Trainer(Path(place.name) / "run", recipe, *given)
+    run = Path(place.name) / "run"
+    run.mkdir()
+    made = mine.Trainer(run, recipe, *given)
     weakref.finalize(made, place.cleanup)
     return made
 

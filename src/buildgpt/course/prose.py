@@ -137,12 +137,24 @@ def excerpt(tree: Tree, path: str, symbol: str) -> list[str] | None:
     span = find(text, symbol)
     if span is None:
         return None
-    lines = text.splitlines()[span[0] : span[1]]
+    whole = text.splitlines()
+    lines = whole[headed(whole, span[0]) if symbol else 0 : span[1]]
     while lines and not lines[-1]:
         lines.pop()
     while lines and not lines[0]:
         lines.pop(0)
     return lines
+
+
+def headed(lines: list[str], start: int) -> int:
+    """Where a symbol begins together with the comment that stands above it."""
+    place = start
+    while place and not lines[place - 1].strip():
+        place -= 1
+    top = place
+    while top and lines[top - 1].lstrip().startswith("#"):
+        top -= 1
+    return top if top < place else start
 
 
 def find(text: str, symbol: str) -> tuple[int, int] | None:

@@ -1,0 +1,104 @@
+"""Several ranks on one machine, for lessons and their checks: forked, which takes no second."""
+
+import importlib
+import json
+import os
+import signal
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+SECONDS = 60.0  # after which ranks are taken to wait for each other in vain
+LOOPBACK = {"linux": "lo", "darwin": "lo0"}
+
+
+class RankFailed(Exception):
+    """A rank ended with an error, or not at all."""
+
+
+def on_ranks(count: int, work: Callable[[int], Any], seconds: float = SECONDS) -> list[Any]:
+    """What work(rank) returns, as JSON, in so many processes that torch.distributed can join.
+
+    The variables of the environment are those that torchrun sets. Raises RankFailed where one of
+    them fails, or all wait.
+    """
+    if not hasattr(os, "fork"):
+        raise RankFailed("this system cannot fork processes")
+    prepare()
+    sys.stdout.flush()
+    place = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
+    if name := LOOPBACK.get(sys.platform):
+        place["GLOO_SOCKET_IFNAME"] = name
+    children = [start(rank, place, work) for rank in range(count)]
+    ends = time.monotonic() + seconds
+    answers = [listen(pipe, ends) for _, pipe in children]
+    for child, _ in children:
+        os.kill(child, signal.SIGKILL)  # whoever has answered is done
+        os.waitpid(child, 0)
+    for rank, (_, error) in enumerate(answers):
+        if error:
+            raise RankFailed(f"rank {rank}: {error}")
+    return [value for value, _ in answers]
+
+
+def prepare() -> None:
+    """Import what DistributedDataParallel and FSDP import when they begin, which takes seconds, so
+    that forked processes have it."""
+    for name in ("torch._dynamo", "torch.distributed.fsdp"):
+        importlib.import_module(name)
+
+
+def can_fork() -> bool:
+    """Whether this system has several ranks to offer."""
+    return hasattr(os, "fork")
+
+
+def free_port() -> str:
+    """A port that nobody listens at."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return str(listener.getsockname()[1])
+
+
+def start(rank: int, place: dict[str, str], work: Callable[[int], Any]) -> tuple[int, int]:
+    """A rank's process, and the end of a pipe where its answer comes."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child:
+        os.close(write)
+        return child, read
+    try:
+        os.close(read)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what libraries say when a rank is lost
+        os.environ |= place | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+        answer = [work(rank), ""]
+    except BaseException:
+        answer = [None, traceback.format_exc().strip().splitlines()[-1]]
+    try:
+        sys.stdout.flush()
+        with os.fdopen(write, "w", encoding="utf-8") as pipe:
+            pipe.write(json.dumps(answer))
+        time.sleep(SECONDS)  # others may still want something of this rank's store
+    finally:
+        os._exit(0)
+
+
+def listen(pipe: int, ends: float) -> tuple[Any, str]:
+    """A rank's answer and its error, if it comes in time."""
+    os.set_blocking(pipe, False)
+    said = b""
+    with os.fdopen(pipe, "rb", buffering=0) as file:
+        while time.monotonic() < ends:
+            more = file.read(1 << 16)
+            if more == b"":
+                break
+            said += more or b""
+            time.sleep(0 if more else 0.005)
+    try:
+        value, error = json.loads(said)
+    except ValueError:
+        return None, "it died" if time.monotonic() < ends else "it did not end"
+    return value, error
