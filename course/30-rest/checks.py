@@ -2,8 +2,10 @@
 
 import dataclasses
 import math
+import tempfile
+from pathlib import Path
 
-from buildgpt.course.checking import check, equal, expect, lively, near
+from buildgpt.course.checking import check, equal, expect, lively, near, refused
 
 SMALL = {"layers": 4, "heads": 2, "width": 16, "context": 12, "vocab_size": 11}
 END = 10  # the end of text is the last id
@@ -135,6 +137,22 @@ def windows(mine):
         off = (one(changed) - one(ids)).abs().amax(dim=(0, 2))
     expect(off[3:].max() < 1e-9, "others", "the same", "logits 3 and more tokens later, window 3")
     expect(off[2] > 1e-9, "the same", "others", "logits 2 tokens later, window 3")
+
+
+@check("a run is found by its name or its path, and an unknown one refused", step="open")
+def opened(mine):
+    with tempfile.TemporaryDirectory() as place:
+        runs = Path(place)
+        for name in ("mine", "other"):
+            (runs / name).mkdir()
+            (runs / name / "recipe.toml").write_text("")
+        (runs / "empty").mkdir()
+        equal(mine.find_run("mine", runs), runs / "mine", given='find_run("mine", runs)')
+        found = mine.find_run(str(runs / "other"), runs)
+        equal(found, runs / "other", given="find_run of a path, which comes before a name")
+        for name in ("empty", "nowhere"):
+            with refused(f"a run {name!r} without a recipe", the_one="mine", the_other="other"):
+                mine.find_run(name, runs)
 
 
 @check("a model of the same kind can be made of any", step="everywhere")
