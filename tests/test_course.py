@@ -472,6 +472,17 @@ def test_a_step_brings_the_imports_that_it_needs_and_stands_before_its_users():
     )
 
 
+def test_a_step_brings_the_constants_that_it_needs():
+    before = "def run():\n    return 1\n"
+    after = f"LOW, HIGH = 1, 2\nOTHER = 3\n\n\n{before}\n\ndef new():\n    return LOW\n"
+    head = "import torch\n"
+    done = hand_over(f"{head}\n\n{before}", before, after)
+    assert done.text == f"{head}LOW, HIGH = (1, 2)\n\n\n{before}\n\ndef new():\n    return LOW\n"
+    assert done.own == [""]  # what nothing uses yet is left to them
+    done = hand_over(f"{head}LOW = 7\n\n\n{before}", before, after)
+    assert done.text.startswith(f"{head}LOW = 7\n\n")
+
+
 def test_a_changed_definition_that_a_file_lacks_is_named_and_never_put_in():
     before = "def build():\n    return 1\n"
     after = "SECTIONS = 1\n\n\ndef build():\n    return fit()\n\n\ndef fit():\n    return build()\n"

@@ -28,8 +28,14 @@ def extends(mine):
             for what, found, wanted in (("keys", keys, all_keys), ("values", values, all_values)):
                 whole = torch.cat(wanted, dim=2)
                 shape = tuple(found.shape)
-                equal(shape, tuple(whole.shape), given=f"the shape of {what}, {given}")
-                causes = ["keys and values are mixed up", "a part overwrites the one before"]
+                causes = ["only what is new is returned, or the whole table with its empty places"]
+                about = f"the shape of {what}, {given}"
+                equal(shape, tuple(whole.shape), given=about, causes=causes)
+                causes = [
+                    "keys and values are mixed up",
+                    "a part overwrites the one before",
+                    "the tables have another dtype than the keys, here float64: k.new_empty",
+                ]
                 same = torch.equal(found, whole)
                 expect(same, "other numbers", "all parts side by side", f"{what}, {given}", causes)
             causes = ["length counts calls, not tokens"]
@@ -118,6 +124,7 @@ def once(mine):
         causes = [
             "when the context is full the cache still holds the positions of old",
             "the first tokens leave the cache, but their traces in the others stay",
+            "after a cache is made anew it sees the newest token only, not the last T",
         ]
         given = f"the likeliest {count} tokens after {len(prompt)}, context {context}"
         equal(found, wanted, given=given, causes=causes)

@@ -71,6 +71,9 @@ def alone(mine):
     off = (found[0] - wanted).abs().max().item()
     causes = ["the whole stack is divided by one norm: each matrix has its own"]
     expect(off < 1e-4, f"{off:.3g} off", "the same", "10,000 times a matrix, in a stack", causes)
+    off = (found[1] - mine.orthogonalise(other[None], torch.float64)[0]).abs().max().item()
+    given = "a matrix beside one that is 10,000 times as large"
+    expect(off < 1e-4, f"{off:.3g} off", "the same as alone", given, causes)
     zero = found[2].abs().max().item()
     equal(zero, 0.0, given="a matrix of zeros", causes=["0 divided by 0 is no number"])
     for dtype in (torch.float32, torch.bfloat16):

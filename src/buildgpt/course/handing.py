@@ -76,7 +76,8 @@ def head_of(mine: dict[str, str], old: str, new: str, needed: set[str]) -> list[
     fresh = {key: line for key, line in imports(new).items() if key not in imports(old)}
     wanted = fresh | {key: line for key, line in imports(new).items() if key in needed}
     mine[""] = with_imports(head, wanted)
-    return [""] if statements(new) - statements(old) - statements(head) else []
+    mine[""] += constants(new, needed - bound(mine[""]))
+    return [""] if statements(new) - statements(old) - statements(mine[""]) else []
 
 
 def imports(code: str) -> dict[str, tuple[str, str]]:
@@ -111,6 +112,12 @@ def bound(code: str) -> set[str]:
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
     }
     return stored | {*imports(code)}
+
+
+def constants(head: str, names: set[str]) -> str:
+    """The assignments of a file's head that give these names their values."""
+    nodes = (node for node in ast.parse(head).body if isinstance(node, ast.Assign | ast.AnnAssign))
+    return "".join(f"{ast.unparse(n)}\n" for n in nodes if bound(ast.unparse(n)) & names)
 
 
 def used(code: list[str]) -> set[str]:
