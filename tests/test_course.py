@@ -659,6 +659,12 @@ def test_other_code_that_does_the_same_passes(tmp_path, checks):
     assert failed(outcomes(tmp_path, SERIES.find("4"), "", {"GPT": "model.Net"})) == []
 
 
+def test_what_counts_as_near_is_a_share_of_the_answer():
+    nears = [entry["near"] for own in SERIES.lessons for entry in own.facts.get("predict", [])]
+    assert nears
+    assert max(nears) < 1
+
+
 # Mistakes of the walk in docs/walkthrough.md that once passed: the step, the file, what is replaced
 # and by what, and what the learner is told.
 

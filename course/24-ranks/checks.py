@@ -95,7 +95,8 @@ def rounds(mine):
     with small_trainer(mine, TEXT, MODEL, TRAIN) as own:
         for ranks, wanted in ((1, [[0, 1], [2, 3], [4, 5], [6, 7]]), (2, [[0, 1], [4, 5]])):
             given = f"what rank 0 of {ranks} reads in step 0, round by round, micro_batch = 2"
-            equal(reading(own, mine, 0, 0, ranks), wanted, given=given)
+            causes = ["each rank reads a piece of its own; rounds should lie side by side"]
+            equal(reading(own, mine, 0, 0, ranks), wanted, given=given, causes=causes)
         given = "what rank 1 of 2 reads in step 0, round by round, micro_batch = 2"
         causes = ["each rank reads a piece of its own; rounds should lie side by side"]
         equal(reading(own, mine, 0, 1, 2), [[2, 3], [6, 7]], given=given, causes=causes)
@@ -159,7 +160,10 @@ def doubles(mine):
         train = mine.TrainConfig(tokens_per_step=64, double_at=double_at)
         given = f"double_at = {double_at}, tokens_per_step = 64"
         seen = [mine.tokens_of(step, train) for step in range(6)]
-        causes = ["the step that is named is the first larger one", "halved once only"]
+        causes = [
+            "a step that is named is the first larger one, so no longer one that is to come",
+            "halved once only",
+        ]
         equal(seen, sizes, given=f"tokens of the steps 0 to 5, {given}", causes=causes)
         for step in range(7):
             found = mine.tokens_before(step, train)
@@ -167,7 +171,8 @@ def doubles(mine):
     train = mine.TrainConfig(tokens_per_step=2**19, double_at=(10**6, 10**7))
     found = mine.tokens_before(10**8, train)
     wanted = 10**6 * 2**17 + 9 * 10**6 * 2**18 + 9 * 10**7 * 2**19
-    equal(found, wanted, given="tokens before step 100 million, double_at one million and ten")
+    given = "tokens before step 100 million, double_at one million and ten"
+    equal(found, wanted, given=given)
 
 
 @check("steps that grow still read every sequence in turn", step="share")
