@@ -146,8 +146,9 @@ def shape(code: str) -> str:
     tree = ast.parse(code)
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
-        if isinstance(body, list) and body and is_text(body[0]):
-            node.body = body[1:]  # type: ignore[attr-defined]
+        if isinstance(body, list):  # what a docstring alone filled, `pass` fills as well
+            kept = [part for part in body if not (is_text(part) or isinstance(part, ast.Pass))]
+            node.body = kept  # type: ignore[attr-defined]
     return ast.dump(tree)
 
 
