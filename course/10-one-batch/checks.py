@@ -83,7 +83,8 @@ def reports(mine):
 def by_heart(mine):
     # A single sequence is trained on, also when a tenth of the text is held out.
     text = VERSE[: 34 if mine.done("13-validation/split") else 31]
-    with made(mine, text, steps=120, log_every=1000) as own:
+    silent = 1000 if mine.done("27-run/size") else 0
+    with made(mine, text, steps=120, log_every=silent) as own:
         out = said(own)
         causes = ["weights that the optimizer does not have", "gradients that are never cleared"]
         given = "the loss of 30 tokens after 120 steps"

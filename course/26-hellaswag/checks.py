@@ -161,7 +161,7 @@ def sums(mine, model, spelt, place=None):
     return mine.summed_losses(*words)
 
 
-@check("an ending's score is the loss of its own tokens, after its context", step="score")
+@check("an ending's score is the loss of its own tokens, after its context", step="choose")
 def scores(mine):
     model = gpt(mine)
     made = [
@@ -185,7 +185,7 @@ def scores(mine):
                 near(found[number, place], right, 1e-6, given, causes)
 
 
-@check("scoring leaves the model as it was, and no gradients", step="score")
+@check("scoring leaves the model as it was, and no gradients", step="choose")
 def leaves(mine):
     model = gpt(mine, dropout=0.5)
     spelt = [mine.spell(own, mine.ByteTokenizer(), 48) for own in made_up(mine, 3)]
@@ -245,7 +245,7 @@ def watched(mine, spelt):
     return len(seen), sum(seen)
 
 
-@check("endings go through the model side by side", step="score")
+@check("endings go through the model side by side", step="choose")
 def side_by_side(mine):
     spelt = [mine.spell(own, mine.ByteTokenizer(), 48) for own in made_up(mine, 16, before=2)]
     passes, _ = watched(mine, spelt)
