@@ -289,7 +289,7 @@ def ranks(mine):
     equal([bool(part.any()) for part in parts], [True] * 3, given="whether each rank scores some")
 
 
-@check("a run measures itself every so many steps, and at its end", step="groups")
+@check("a run measures itself every so many steps, and at its end", step="clock")
 def while_training(mine):
     train = {"steps": 5, "tokens_per_step": 64, "lr": 0.01, "warmup_steps": 0, "log_every": 10}
     sizes = {"context": 16, "layers": 1, "heads": 2, "width": 16}
