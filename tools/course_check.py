@@ -557,8 +557,9 @@ def measure(series: Series, words: list[str]) -> dict[str, Any]:
         ranks.prepare()
         torch.set_num_threads(1)
         shop = Workshop(series, Path(place))
-        for name, demo in warm_up.demos(series.course).items():
-            outputs[f"{warm_up.FOLDER}/{name}"], _ = run_demo(Path(place), demo)
+        for name, demo in ({} if words else warm_up.demos(series.course)).items():
+            outputs[f"{warm_up.FOLDER}/{name}"], error = run_demo(Path(place), demo)
+            print(f"{warm_up.FOLDER}/{name}: {error or 'recorded'}", flush=True)
         for lesson in lessons:
             figures |= lesson_figures(shop, lesson)
             for step in lesson.steps:

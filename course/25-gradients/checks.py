@@ -5,13 +5,19 @@ Where a system cannot fork, there are no ranks to be checked, and these pass.
 
 import contextlib
 import io
-import tempfile
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 
-from buildgpt.course.checking import check, equal, expect, on_cpu, small_trainer, stream, text_data
+from buildgpt.course.checking import (
+    check,
+    equal,
+    expect,
+    on_cpu,
+    recipe_folder,
+    small_trainer,
+    stream,
+)
 from buildgpt.course.ranks import can_fork, on_ranks
 
 TEXT = bytes(range(97, 123)) * 40
@@ -214,23 +220,9 @@ def one_model(mine):
     expect(abs(first - loss) < 1e-4, f"{first:.5f}", f"{loss:.5f}", "a step's loss, 2 ranks and 1")
 
 
-@contextlib.contextmanager
 def folder_of(mine, **train):
     """A recipe in a folder with its text, for the command."""
-    with tempfile.TemporaryDirectory() as name:
-        place = Path(name)
-        data = text_data(mine, place, TEXT)
-        lines = ["[model]", *(f"{key} = {value}" for key, value in MODEL.items()), "[train]"]
-        lines += [f"{key} = {value}" for key, value in (TRAIN | {"final_lr": 1.0} | train).items()]
-        lines += ["[data]", f"path = '{Path(data.path).as_posix()}'"]
-        lines += [
-            f"tokenizer = '{data.tokenizer}'",
-            "[runtime]",
-            "device = 'cpu'",
-            "dtype = 'fp32'",
-        ]
-        (place / "tiny.toml").write_text("\n".join(lines), encoding="utf-8")
-        yield place
+    return recipe_folder(mine, TEXT, MODEL, TRAIN | {"final_lr": 1.0} | train)
 
 
 def trained(mine, place, name, ranks, *wishes, resume=False):

@@ -15,9 +15,9 @@ from buildgpt.course.checking import (
     equal,
     expect,
     near,
+    recipe_folder,
     refused,
     small_trainer,
-    text_data,
 )
 
 TEXT = bytes(range(97, 123)) * 40
@@ -116,24 +116,9 @@ def in_time(mine):
     equal(places, [2 * i for i in range(4 * own.step)], given="what is read, in limited time")
 
 
-@contextlib.contextmanager
 def folder_of(mine, **train):
     """A recipe in a folder with its text, for the command."""
-    with tempfile.TemporaryDirectory() as name:
-        place = Path(name)
-        data = text_data(mine, place, TEXT)
-        lines = ["[model]", *(f"{key} = {value}" for key, value in MODEL.items()), "[train]"]
-        wishes = TRAIN | {"steps": 8, "checkpoint_every": 3} | train
-        lines += [f"{key} = {value}" for key, value in wishes.items()]
-        lines += ["[data]", f"path = '{Path(data.path).as_posix()}'"]
-        lines += [
-            f"tokenizer = '{data.tokenizer}'",
-            "[runtime]",
-            "device = 'cpu'",
-            "dtype = 'fp32'",
-        ]
-        (place / "tiny.toml").write_text("\n".join(lines), encoding="utf-8")
-        yield place
+    return recipe_folder(mine, TEXT, MODEL, TRAIN | {"steps": 8, "checkpoint_every": 3} | train)
 
 
 def command(mine, place, name, *more):

@@ -342,6 +342,23 @@ def small_trainer(
         yield trainer(mine, recipe, runtime=runtime)
 
 
+@contextmanager
+def recipe_folder(
+    mine: Mine, text: bytes, model: dict[str, Any], train: dict[str, Any]
+) -> Iterator[Path]:
+    """A folder with a text and its recipe, tiny.toml, for the commands of lessons 25 and later."""
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name)
+        data = text_data(mine, place, text)
+        lines = ["[model]", *(f"{key} = {value}" for key, value in model.items())]
+        lines += ["[train]", *(f"{key} = {value}" for key, value in train.items())]
+        lines += ["[data]", f"path = '{Path(data.path).as_posix()}'"]
+        lines += [f"tokenizer = '{data.tokenizer}'"]
+        lines += ["[runtime]", "device = 'cpu'", "dtype = 'fp32'"]
+        (place / "tiny.toml").write_text("\n".join(lines), encoding="utf-8")
+        yield place
+
+
 def top_level(path: Path) -> set[str]:
     """The classes and functions that a file defines; none where it is no Python."""
     try:

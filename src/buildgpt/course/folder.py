@@ -7,7 +7,6 @@ my-gpt/gpt/            their package
        .course/        state.json, and their files as they were before a lesson or a catch-up
 """
 
-import hashlib
 import json
 import shutil
 import tomllib
@@ -18,6 +17,7 @@ from typing import Any
 
 from buildgpt.core import load_core
 
+from .checking import write_shard
 from .series import Lesson, Series, Step, data_files, write_tree
 
 LEARN = """\
@@ -151,12 +151,7 @@ class Folder:
     @property
     def facts(self) -> dict[str, Any]:
         """learn.toml."""
-        try:
-            return tomllib.loads((self.path / "learn.toml").read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return {}
-        except ValueError as error:
-            raise wrong(f"learn.toml is not TOML: {error}") from None
+        return read_learn(self.path)
 
     @property
     def package(self) -> Path:
@@ -231,6 +226,16 @@ def wrong(sentence: str) -> Exception:
     return error
 
 
+def read_learn(folder: Path) -> dict[str, Any]:
+    """A folder's learn.toml; empty where there is none."""
+    try:
+        return tomllib.loads((folder / "learn.toml").read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except ValueError as error:
+        raise wrong(f"{folder / 'learn.toml'} is not TOML: {error}") from None
+
+
 def place_text(path: Path) -> None:
     """The bundled Shakespeare as one file; the works held out elsewhere come last."""
     from buildgpt.datasets.text import shakespeare
@@ -258,21 +263,15 @@ def place_made(folder: Path, series: Series, lesson: Lesson) -> None:
 
 def place_shards(folder: Path, text: Path) -> None:
     """A text in bytes as shards, as lesson 19's prepare.py makes them; without any core."""
-    import numpy as np
-
     words, splits = text.read_text(encoding="utf-8"), {}
-    folder.mkdir(parents=True)
     cut = len(words) - len(words) // 10
     for split, part in (("train", words[:cut]), ("val", words[cut:])):
-        ids = np.array([256, *part.encode()], dtype="<u2")
-        shards = []
+        ids, shards = [256, *part.encode()], []
         for i, start in enumerate(range(0, len(ids), SHARD_TOKENS)):
             tokens = ids[start : start + SHARD_TOKENS]
-            head = np.array([20240520, 1, len(tokens)] + [0] * 253, dtype="<i4")
-            data, name = head.tobytes() + tokens.tobytes(), f"{folder.name}_{split}_{i:06d}.bin"
-            (folder / name).write_bytes(data)
-            digest = hashlib.sha256(data).hexdigest()
-            shards.append({"file": name, "tokens": len(tokens), "sha256": digest})
+            shard = write_shard(folder / f"{folder.name}_{split}_{i:06d}.bin", tokens)
+            digest = load_core().config.sha256(shard)
+            shards.append({"file": shard.name, "tokens": len(tokens), "sha256": digest})
         splits[split] = {"tokens": len(ids), "documents": 1, "shards": shards}
     made = {"tokenizer": {"kind": "byte"}, "vocab_size": 257, "splits": splits}
     (folder / "manifest.json").write_text(json.dumps(made) + "\n", encoding="utf-8")

@@ -6,15 +6,14 @@ so in one sentence, before anything begins.
 
 import ast
 import re
-import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 from buildgpt.core import Core, load_core
 
+from .folder import read_learn
 from .patches import Tree
 from .runner import place_of
 from .series import Series, Step
@@ -58,17 +57,16 @@ def core_for(verb: str, code: Path | None) -> Iterator[Core]:
         yield load_core()
         return
     package = find_package(code)
-    entries, renamed = Series().entries(), own_names(code)
+    renamed = own_names(code)
     needs = f"{ERRORS} {NEEDS[verb]}".split()
     missing = lacking(package, [need for need in needs if need.partition(".")[2] not in renamed])
     if missing:
         raise mistake(told(package, missing, verb))
     try:
         core = load_core(package)
-        for name, place in renamed.items():
-            module, _, attribute = place.rpartition(".")
-            theirs = getattr(getattr(core, module), attribute)
-            setattr(getattr(core, entries[name]), name, theirs)
+        for name, (module, place) in renamed.items():
+            theirs, _, attribute = place.rpartition(".")
+            setattr(getattr(core, module), name, getattr(getattr(core, theirs), attribute))
         yield core
     except Exception as error:
         raise translated(error, package, verb) from error
@@ -81,25 +79,16 @@ def mistake(sentence: str, status: int = 2) -> Exception:
     return error
 
 
-def learn(code: Path) -> dict[str, Any]:
-    """A folder's learn.toml; empty where there is none."""
-    try:
-        return tomllib.loads((code / "learn.toml").read_text(encoding="utf-8"))
-    except OSError:
-        return {}
-    except ValueError as error:
-        raise mistake(f"{code / 'learn.toml'} is not TOML: {error}") from None
-
-
-def own_names(code: Path) -> dict[str, str]:
-    """The places "module.name" of a learner's entry points, by our names; only known ones."""
-    names, entries = learn(code).get("names", {}), Series().entries()
-    return {name: str(place) for name, place in names.items() if name in entries}
+def own_names(code: Path) -> dict[str, tuple[str, str]]:
+    """A learner's entry points with other names: ours -> (our module, their "module.name")."""
+    names = {name: str(place) for name, place in read_learn(code).get("names", {}).items()}
+    entries = Series().entries() if names else {}
+    return {name: (entries[name], place) for name, place in names.items() if name in entries}
 
 
 def find_package(code: Path) -> Path:
     """The package in a learner's folder, named as learn.toml says; or the folder, if it is one."""
-    package = code / str(learn(code).get("package", "gpt"))
+    package = code / str(read_learn(code).get("package", "gpt"))
     found = package if package.is_dir() else code
     if not list(found.glob("*.py")):
         raise mistake(

@@ -25,7 +25,7 @@ def on_ranks(count: int, work: Callable[[int], Any], seconds: float = SECONDS) -
     The variables of the environment are those that torchrun sets. Raises RankFailed where one of
     them fails, or all wait.
     """
-    if not hasattr(os, "fork"):
+    if not can_fork():
         raise RankFailed("this system cannot fork processes")
     prepare()
     sys.stdout.flush()

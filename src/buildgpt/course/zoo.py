@@ -23,7 +23,7 @@ from typing import Any
 from .checking import load_checks
 from .folder import Folder, place_data, wrong
 from .patches import BadPatch, Hunk, Tree, read_hunks
-from .runner import Outcome, check_apart, due_checks, environment, steps_done
+from .runner import Outcome, check_apart, check_folder, environment, steps_done
 from .series import Lesson, Series, core_tree, data_files, write_tree
 
 CORE = "core"  # in the place of a lesson: the finished core
@@ -188,9 +188,7 @@ class Copy:
         steps = steps_done(self.series, lesson)
         found = check_apart(self.path, self.series, wanted, steps, {})
         if self.lesson and all(outcome.passed for outcome in found):
-            due = due_checks(self.series, lesson)
-            rest = [(own.name, own.folder / "checks.py", check.name) for own, check in due]
-            found += check_apart(self.path, self.series, rest, steps, {})
+            found += check_folder(self.path, self.series, lesson, "", {})
         return found
 
     def mending(self) -> Iterator[tuple[str, tuple[tuple[str, str], ...]]]:
