@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import selectors
 import signal
 import socket
 import sys
@@ -12,7 +13,11 @@ from collections.abc import Callable
 from typing import Any
 
 SECONDS = 60.0  # after which ranks are taken to wait for each other in vain
+GRACE = 2.0  # for the others when one has failed: they may have a reason of their own to tell
 LOOPBACK = {"linux": "lo", "darwin": "lo0"}
+
+
+SILENT = "it did not end"
 
 
 class RankFailed(Exception):
@@ -33,14 +38,14 @@ def on_ranks(count: int, work: Callable[[int], Any], seconds: float = SECONDS) -
     if name := LOOPBACK.get(sys.platform):
         place["GLOO_SOCKET_IFNAME"] = name
     children = [start(rank, place, work) for rank in range(count)]
-    ends = time.monotonic() + seconds
-    answers = [listen(pipe, ends) for _, pipe in children]
+    answers = listen([pipe for _, pipe in children], seconds)
     for child, _ in children:
         os.kill(child, signal.SIGKILL)  # whoever has answered is done
         os.waitpid(child, 0)
-    for rank, (_, error) in enumerate(answers):
-        if error:
-            raise RankFailed(f"rank {rank}: {error}")
+    failed = [(error == SILENT, rank, error) for rank, (_, error) in enumerate(answers) if error]
+    if failed:  # those who only waited come last
+        _, rank, error = min(failed)
+        raise RankFailed(f"rank {rank}: {error}")
     return [value for value, _ in answers]
 
 
@@ -86,19 +91,32 @@ def start(rank: int, place: dict[str, str], work: Callable[[int], Any]) -> tuple
         os._exit(0)
 
 
-def listen(pipe: int, ends: float) -> tuple[Any, str]:
-    """A rank's answer and its error, if it comes in time."""
-    os.set_blocking(pipe, False)
-    said = b""
-    with os.fdopen(pipe, "rb", buffering=0) as file:
-        while time.monotonic() < ends:
-            more = file.read(1 << 16)
-            if more == b"":
-                break
-            said += more or b""
-            time.sleep(0 if more else 0.005)
+def listen(pipes: list[int], seconds: float) -> list[tuple[Any, str]]:
+    """Each rank's answer and its error; soon after one has failed, the others are not heard."""
+    said, ends = dict.fromkeys(pipes, b""), time.monotonic() + seconds
+    with selectors.DefaultSelector() as open_pipes:
+        for pipe in pipes:
+            open_pipes.register(pipe, selectors.EVENT_READ)
+        while open_pipes.get_map() and (left := ends - time.monotonic()) > 0:
+            for pipe in (key.fd for key, _ in open_pipes.select(left)):
+                more = os.read(pipe, 1 << 16)
+                said[pipe] += more
+                if not more:
+                    open_pipes.unregister(pipe)
+                    failed = understood(said[pipe], ended=True)[1]
+                    ends = min(ends, time.monotonic() + GRACE) if failed else ends
+        waiting = [key.fd for key in open_pipes.get_map().values()]
+    for pipe in pipes:
+        os.close(pipe)
+    return [understood(said[pipe], ended=pipe not in waiting) for pipe in pipes]
+
+
+def understood(said: bytes, ended: bool) -> tuple[Any, str]:
+    """A rank's answer and its error, of the words that it has left."""
+    if not ended:
+        return None, SILENT
     try:
         value, error = json.loads(said)
     except ValueError:
-        return None, "it died" if time.monotonic() < ends else "it did not end"
+        return None, "it died"
     return value, error
