@@ -259,7 +259,7 @@ def check_lesson(every_step: bool, shop: Workshop, lesson: Lesson) -> int:
 
     Checks of earlier lessons are run at its end, and after each of its steps if that is wished.
     """
-    findings = Findings()
+    findings, began = Findings(), time.monotonic()
     print(f"lesson {lesson.number}: {lesson.title}", flush=True)
     check_size(lesson, findings)
     check_prose(shop.series, lesson, findings)
@@ -267,6 +267,7 @@ def check_lesson(every_step: bool, shop: Workshop, lesson: Lesson) -> int:
         check_step(shop, step, findings, every_step or step == lesson.steps[-1])
     check_stubs(shop, lesson, findings)
     check_exercise(shop, lesson, findings)
+    print(f"  {time.monotonic() - began:.0f} s", flush=True)
     return findings.count
 
 
