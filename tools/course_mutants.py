@@ -9,19 +9,17 @@ assignments without which Python itself complains.
 """
 
 import ast
-import contextlib
 import copy
 import functools
-import io
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from course_check import WORKERS, Workshop, enter, for_each, forked, wanted
+from course_check import WORKERS, Workshop, first_to_fail, for_each, wanted
 
 from buildgpt.course.owners import authors
-from buildgpt.course.runner import due_checks, run_checks
+from buildgpt.course.runner import due_checks
 from buildgpt.course.series import Lesson, Series
 
 COUNT, SEED = 10, 0  # a lesson
@@ -295,19 +293,9 @@ def catcher(shop: Workshop, lesson: Lesson, mutant: Mutant) -> str:
     """The first check that fails, the lesson's own before the others; "" where none does."""
     series, end = shop.series, shop.series.after(lesson)
     due = sorted(due_checks(series, lesson), key=lambda pair: pair[0] != lesson)
-    checks = [(own.name, check) for own, check in due]
     tree = series.tree(end) | {mutant.path: mutant.text}
     folder = shop.folder("mutant", tree, lesson)
-
-    def run() -> str:
-        enter(folder)
-        done = [step.id for step in series.steps[:end]]
-        with contextlib.redirect_stderr(io.StringIO()):
-            outcomes = run_checks(folder, checks, series.entries(), {}, done)
-            return next((outcome.check for outcome in outcomes if not outcome.passed), "")
-
-    found, error = forked(run, CPU_SECONDS)
-    return error or found
+    return first_to_fail(folder, series, due, end, CPU_SECONDS)
 
 
 def try_lesson(count: int, seed: int, shop: Workshop, lesson: Lesson) -> tuple[int, int]:
