@@ -77,3 +77,12 @@ def test_what_does_not_hold_of_a_lesson_is_counted(tool, monkeypatch, capfd):
     assert "NO: two is wrong" in capfd.readouterr().out
     assert tool.check_all(Series(), ["1", "3"], 2) == 1
     assert "the checking of 03-bigram broke off" in capfd.readouterr().out
+
+
+def test_a_demo_runs_on_only_as_long_as_it_prints_the_same(tool, tmp_path):
+    demo = tmp_path / "demo.py"
+    demo.write_text("print('one')\nprint('two')\nopen('ended', 'w').close()\n")
+    for printed, said, ended in (("one\ntwo\n", "one\ntwo\n", True), ("one\nTWO\n", "", False)):
+        (tmp_path / "ended").unlink(missing_ok=True)
+        assert tool.run_demo(tmp_path, demo, printed)[0] == said
+        assert (tmp_path / "ended").exists() == ended
