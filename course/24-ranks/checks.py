@@ -141,8 +141,12 @@ def chance(mine):
         own.reseed()
         return torch.rand(4).tolist()
 
-    with small_trainer(mine, TEXT, MODEL, TRAIN) as own:
+    with small_trainer(mine, TEXT, MODEL, TRAIN | {"seed": 6}) as other_run:
+        neighbour = drawn(other_run, 3, 0)
+    with small_trainer(mine, TEXT, MODEL, TRAIN | {"seed": 5}) as own:
         one = drawn(own, 3, 1)
+        given = "numbers drawn in step 3 by rank 1 with seed 5, and by rank 0 with seed 6"
+        expect(neighbour != one, "the same", "other ones", given, ["seed and rank are added up"])
         equal(drawn(own, 3, 1), one, given="numbers drawn by rank 1 in step 3, twice")
         causes = ["the rank does not go into the seed", "step and rank are added up"]
         for step, rank in ((3, 0), (3, 2), (4, 0), (2, 2)):
