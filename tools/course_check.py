@@ -411,7 +411,8 @@ def check_stubs(shop: Workshop, lesson: Lesson, findings: Findings) -> None:
     """
     series, end = shop.series, shop.series.after(lesson)
     tree, due = series.tree(end), due_checks(series, lesson)
-    own, others = ([pair for pair in due if (pair[0] == lesson) is mine] for mine in (True, False))
+    own = [(whose, check) for whose, check in due if whose == lesson]
+    others = [(whose, check) for whose, check in due if whose != lesson]
     began = computed()
     failing(shop.at(end, lesson), series, own, end)
     limit = 5 + 5 * (computed() - began)
