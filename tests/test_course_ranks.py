@@ -1,6 +1,8 @@
 """Ranks in forked processes, as the lessons' checks use them."""
 
 import os
+import subprocess
+import sys
 import time
 
 import pytest
@@ -29,6 +31,24 @@ def test_they_add_up_by_gloo():
         return value.item()
 
     assert ranks.on_ranks(2, work) == [3.0, 3.0]
+
+
+COMPUTING = """
+import torch
+from buildgpt.course.ranks import on_ranks
+
+def work(rank):
+    return (torch.ones(600, 600) @ torch.ones(600, 600)).softmax(dim=1).sum().item()
+
+torch.set_num_threads(2)
+print([round(work(0)), *map(round, on_ranks(2, work, 20.0))])
+"""
+
+
+def test_ranks_compute_though_the_process_before_has_computed_on_threads():
+    command = [sys.executable, "-c", COMPUTING]
+    found = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert found.stdout == "[600, 600, 600]\n", found.stderr
 
 
 def test_who_fails_is_named_though_others_wait_for_it():

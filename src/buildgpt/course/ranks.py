@@ -78,7 +78,8 @@ def start(rank: int, place: dict[str, str], work: Callable[[int], Any]) -> tuple
     try:
         os.close(read)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what libraries say when a rank is lost
-        os.environ |= place | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+        os.environ |= place | {"RANK": str(rank), "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"}
+        compute_alone()
         answer = [work(rank), ""]
     except BaseException:
         answer = [None, traceback.format_exc().strip().splitlines()[-1]]
@@ -89,6 +90,14 @@ def start(rank: int, place: dict[str, str], work: Callable[[int], Any]) -> tuple
         time.sleep(SECONDS)  # others may still want something of this rank's store
     finally:
         os._exit(0)
+
+
+def compute_alone() -> None:
+    """One thread a rank, as with torchrun. Besides, the threads with which the process before the
+    fork has computed are not there in this one, and would be waited for in vain."""
+    import torch
+
+    torch.set_num_threads(1)
 
 
 def listen(pipes: list[int], seconds: float) -> list[tuple[Any, str]]:
