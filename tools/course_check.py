@@ -44,7 +44,7 @@ from buildgpt.course.series import (
     write_tree,
 )
 
-MOST_ADDED, MOST_STEPS, MEDIAN, TYPED, ALL_TYPED = 60, 8, 15, (15, 60), 900
+MOST_ADDED, MOST_STEPS, MEDIAN, TYPED, ALL_TYPED = 60, 8, 15, (20, 60), 900
 CPU_SECONDS, SECONDS = 100, 900  # for one forked copy: of its own, and at most
 WORKERS = min(2, os.cpu_count() or 1)  # lessons at a time
 SMALL_NUMBER = 16  # counts up to this may be written out; all other figures are measured

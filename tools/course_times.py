@@ -5,7 +5,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +15,17 @@ from buildgpt.course.runner import check_folder
 from buildgpt.course.series import Lesson, Series, Step
 
 
-def record(series: Series, words: list[str], before: dict[str, Any]) -> dict[str, Any]:
-    """The seconds of each lesson, or of some beside what is recorded of the others."""
-    found = {name: times for name, times in before.items() if words and series.find(name)}
+def measure(series: Series, words: list[str], before: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The seconds of each lesson, or of some, beside what is recorded of the others: after each
+    lesson, so that nothing is lost if one fails."""
+    found = {name: times for name, times in before.items() if series.find(name)}
     with tempfile.TemporaryDirectory() as place:
         shop = course_check.Workshop(series, Path(place))
         for lesson in series.lessons:
             if not words or course_check.wanted(lesson, words):
                 found[lesson.name] = times_of(shop, lesson)
                 print(f"{lesson.name}: {found[lesson.name]}", flush=True)
-    return found
+                yield found
 
 
 def times_of(shop: "course_check.Workshop", lesson: Lesson) -> dict[str, float]:

@@ -76,6 +76,27 @@ def turned(mine):
         expect(good, "other numbers", "the same, in their places", given, causes)
 
 
+@check("on the way out each tensor has their name, and is turned where theirs is", step="turned")
+def turned_back(mine):
+    import torch
+
+    model = gpt(mine)
+    found = mine.to_hugging_face(model)
+    wanted = {f"transformer.{name}" for name in their_names(model.config.layers)}
+    causes = ['all names begin with "transformer." there', "the head is no tensor of its own"]
+    off = sorted(set(found) ^ wanted)[:4]
+    equal(off, [], given="their names that are missing or wrong", causes=causes)
+    for ours, name in mine.our_names(model).items():
+        tensor = model.state_dict()[ours]
+        is_layer = tensor.dim() == 2 and name not in ("wte.weight", "wpe.weight")
+        tensor = tensor[: model.config.vocab_size] if name == "wte.weight" else tensor
+        wanted = tensor.t() if is_layer else tensor
+        given = f"{name} of to_hugging_face"
+        equal(tuple(found[f"transformer.{name}"].shape), tuple(wanted.shape), given=given)
+        good = torch.equal(found[f"transformer.{name}"], wanted)
+        expect(good, "other numbers", "the same, in their places", given)
+
+
 def sizes_of(config):
     """A config's sizes."""
     names = ("layers", "heads", "width", "context", "vocab_size")

@@ -38,7 +38,7 @@ def put(folder, parts, split="train", vocab_size=257):
     return paths
 
 
-@check("a header is 256 little-endian numbers: what it is, its version, how many", step="header")
+@check("a header is 256 little-endian numbers: what it is, its version, how many", step="open")
 def heads(mine):
     for count in (0, 1, 100_000_000):
         found = bytes(mine.header(count))

@@ -71,6 +71,22 @@ def reading(own, mine, step, rank=0, ranks=1):
     return [[*range(first, first + count)] for first, count in seen]
 
 
+@check("a Runtime is rank 0 of 1 unless it is told, and rank 0 is the main one", step="share")
+def who(mine):
+    found = on_cpu(mine)[0]
+    equal((found.rank, found.world_size), (0, 1), given="rank and world_size of a lone process")
+    mains = [dataclasses.replace(found, rank=rank, world_size=3).is_main for rank in range(3)]
+    equal(mains, [True, False, False], given="is_main of each of 3 ranks")
+
+
+@check("micro-batches are those of a rank's share", step="share", until="25")
+def share_of(mine):
+    here = dataclasses.replace(on_cpu(mine)[0], rank=1, world_size=4)
+    with small_trainer(mine, TEXT, MODEL, TRAIN | {"micro_batch": 8}, here) as own:
+        causes = ["divide is asked for one rank still: give it runtime.world_size"]
+        equal(own.micro_batch, 2, given="micro_batch, 8 sequences on 4 ranks", causes=causes)
+
+
 @check("on any number of ranks, a step reads the same sequences, each once", step="share")
 def same_reading(mine):
     for rows in (2, 8):

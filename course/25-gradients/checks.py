@@ -51,6 +51,31 @@ def sums(mine):
         equal(answer, [rank, 3, [6.0, 30.0], [rank + 1.0, 10.0]], given, causes)
 
 
+@check(
+    "of a number that differs, all ranks get rank 0's; a flag counts wherever it is up",
+    step="replica",
+)
+def agreements(mine):
+    alone = on_cpu(mine)[0]
+    seen = [alone.agree(0.1), alone.any(False), alone.any(True)]
+    equal(seen, [0.1, False, True], given="agree(0.1), any(False), any(True) of one rank")
+    if not can_fork():
+        return
+
+    def work(rank):
+        here = joined(mine)
+        value = 2.0**40 + 0.25 if rank == 0 else 7.0
+        flags = [here.any(rank == up) for up in (0, 2)] + [here.any(False)]
+        return [here.agree(value), *flags]
+
+    given = "on 3 ranks: agree(2**40 + 0.25 on rank 0, 7 on others), and any: on rank 0, 2, none"
+    causes = [
+        "the sum of all values, where only rank 0 hands in its own",
+        "32 bits are too few for a number that must arrive whole: sum it in float64",
+    ]
+    equal(on_ranks(3, work), [[2.0**40 + 0.25, True, True, False]] * 3, given, causes)
+
+
 class Alone:
     """Their Runtime as one of several ranks, but the sum of all is only its own."""
 

@@ -54,6 +54,34 @@ def slips(mine):
                 mine.load_recipe(path, [f"train.double_at={wrong}"])
 
 
+@check("the pace is the time since the first step, over the steps since", step="pace")
+def paced(mine):
+    now, kind = [0.0], type("Told", (mine.Clock,), {"seconds": lambda self: now[0]})
+    clock, causes = kind(0.0, 0.0, 10), ["the first step, which may compile, is counted in"]
+    for now[0], step, wanted in ((60.0, 11, 0.0), (62.0, 12, 2.0), (70.0, 13, 5.0)):
+        clock.count(step, 100, time.monotonic())
+        given = f"pace({step}) after {now[0]} s, begun at step 10, whose first step took 60 s"
+        near(clock.pace(step), wanted, 1e-9, given, causes)
+    after = mine.Clock(time.monotonic(), 70.0, 13, 5.0)
+    causes = ["it is not known what an earlier attempt's checkpoint said"]
+    near(
+        after.pace(13), 5.0, 1e-9, "the pace before a first step, 5 s in the attempt before", causes
+    )
+
+
+@check("a checkpoint knows the pace, and a resumed run begins with it", step="pace")
+def kept(mine):
+    with small_trainer(mine, TEXT, MODEL, TRAIN) as own:
+        own.step, own.clock.pace = 3, lambda step: 0.75 if step == 3 else -1.0
+        own.save()
+        (saved,) = (own.folder / "checkpoints").iterdir()
+        found = mine.read_state(saved).get("seconds_per_step")
+        equal(found, 0.75, given="seconds_per_step in state.json of step 3, 0.75 s a step")
+        own.restore(saved)
+        causes = ["restore makes a Clock without the pace that the state holds"]
+        near(own.clock.pace(3), 0.75, 1e-9, "the pace after a resume", causes)
+
+
 class Still:
     """A clock that stands: so many seconds have passed, so many a step."""
 

@@ -1,9 +1,11 @@
-from gpt.data import check_vocabulary, header
+from gpt.data import HEADER_BYTES, MAGIC, TOKEN, check_vocabulary
 
-found = header(3)
-print(len(found), "bytes, which begin with", found[:12].hex(" ", 4))
-print("as numbers:", *(int.from_bytes(found[i : i + 4], "little") for i in range(0, 12, 4)))
-try:
-    check_vocabulary(100_277)
-except Exception as error:
-    print(f"{type(error).__name__}: {error}")
+print(
+    f"{HEADER_BYTES} bytes of header, which begin with {MAGIC}; then {TOKEN.itemsize} bytes a token"
+)
+for vocabulary in (50_257, 100_277):
+    try:
+        check_vocabulary(vocabulary)
+        print(f"a vocabulary of {vocabulary:,} fits")
+    except Exception as error:
+        print(f"{type(error).__name__}: {error}")

@@ -5,6 +5,7 @@ import numpy as np
 
 from gpt.data import header, open_shard
 
+print("header(3) begins with", header(3)[:12].hex(" ", 4))
 tokens = np.array([50256, 464, 1266], dtype="<u2").tobytes()
 files = {
     "good": header(3) + tokens,

@@ -8,6 +8,7 @@ from gpt.config import RuntimeConfig, load_recipe
 from gpt.runtime import Replica, start_runtime
 from gpt.train import Trainer
 
+SHIPPED = load_recipe(Path("small.toml"))
 RECIPE = load_recipe(Path("small.toml"), ["train.micro_batch=1"])
 
 
@@ -37,14 +38,17 @@ def gradient(kind):
 
 trained = {}
 with tempfile.TemporaryDirectory() as place:
-    learner = Trainer(Path(place), RECIPE, start_runtime(RuntimeConfig(device="cpu", dtype="fp32")))
+    learner = Trainer(
+        Path(place), SHIPPED, start_runtime(RuntimeConfig(device="cpu", dtype="fp32"))
+    )
     for _ in range(100):
         learner.update()
 trained = learner.model.state_dict()
 whole = torch.tensor(gradient(Replica))
+errors = {}
 for name, kind in (("in time", Replica), ("too late", Late)):
     parts = [torch.tensor(found) for found in on_ranks(2, lambda rank, kind=kind: gradient(kind))]
-    off = ((parts[0] - whole).norm() / whole.norm()).item()
+    errors[name] = ((parts[0] - whole).norm() / whole.norm()).item()
     print(f"2 ranks, 8 micro-batches each, the flag {name}:")
-    print(f"    the gradient is off by {off:.2g} of its size")
+    print(f"    the gradient is off by {errors[name]:.2g} of its size")
     print(f"    both ranks have the same one: {torch.equal(*parts)}")
