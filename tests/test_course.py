@@ -211,6 +211,19 @@ def test_start_shows_the_first_step(say):
     assert say("course", "start", "my-gpt").status == 2
 
 
+def test_start_places_files_and_not_what_an_installer_has_compiled(tmp_path):
+    course = tmp_path / "course"
+    shutil.copytree(COURSE, course)
+    lesson = next(one for one in Series(course).lessons if (one.folder / "files").is_dir())
+    compiled = lesson.folder / "files" / "__pycache__"
+    compiled.mkdir(exist_ok=True)
+    (compiled / "race.cpython-311.pyc").touch()
+    folder = verbs.start(Series(course), tmp_path / "mine", str(lesson.number))
+    placed = {path.name for path in folder.path.iterdir()}
+    assert placed >= {path.name for path in lesson.files()}
+    assert "__pycache__" not in placed and len(lesson.files()) > 0
+
+
 @pytest.fixture
 def at_step(tmp_path, monkeypatch):
     """at_step("1.2") is a new folder, in which this process is, with all before that step done."""

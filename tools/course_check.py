@@ -162,7 +162,7 @@ class Workshop:
         (path / "data").symlink_to(self.place / "data", target_is_directory=True)
         place_data(path / "gpt", self.series, lesson)
         for earlier in self.series.lessons[: self.series.lessons.index(lesson) + 1]:
-            for file in (earlier.folder / "files").glob("*"):
+            for file in earlier.files():
                 shutil.copyfile(file, path / file.name)
         place_made(path, self.series, lesson)
         return path

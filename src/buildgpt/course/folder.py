@@ -248,7 +248,7 @@ def place_text(path: Path) -> None:
 
 def place_files(folder: Path, lesson: Lesson) -> None:
     """What a lesson brings along, where it is not there yet."""
-    for path in sorted((lesson.folder / "files").glob("*")):
+    for path in lesson.files():
         if not (folder / path.name).exists():
             shutil.copyfile(path, folder / path.name)
 

@@ -99,6 +99,10 @@ class Lesson:
         paths = enumerate(sorted(self.folder.glob("*.patch")))
         return [Step(self, i + 1, self.first + i, path) for i, path in paths]
 
+    def files(self) -> list[Path]:
+        """What it brings along. An installer leaves compiled files beside Python's, in a folder."""
+        return sorted(path for path in (self.folder / "files").glob("*") if path.is_file())
+
     def demo(self, step: Step) -> Path | None:
         """What to run after a step: its own demo, or the one before."""
         for earlier in reversed(self.steps[: step.number]):
