@@ -767,6 +767,78 @@ MISTAKES = {
         ),
         "a norm stands around the sum",
     ),
+    "the values are the keys": (
+        "07-heads/out",
+        "model",
+        ("attend_by_hand(q, k, v)", "attend_by_hand(q, k, k)"),
+        "the values are the keys",
+    ),
+    "the queries are the keys": (
+        "07-heads/out",
+        "model",
+        ("attend_by_hand(q, k, v)", "attend_by_hand(k, k, v)"),
+        "",
+    ),
+    "an MLP of straight lines": (
+        "08-blocks/mlp",
+        "model",
+        ('F.gelu(self.up(x), approximate="tanh")', "F.relu(self.up(x))"),
+        "ReLU is two straight lines",
+    ),
+    "half the spread": (
+        "09-init/matrices",
+        "model",
+        ("std=self.config.init_std)", "std=self.config.init_std / 2)"),
+        "",
+    ),
+    "the layer before the one that adds": (
+        "09-init/depth",
+        "model",
+        ("(module.out.weight, std=std)", '(getattr(module, "up", module.out).weight, std=std)'),
+        "the layer that leads into the MLP is scaled",
+    ),
+    "all parts drop alike": (
+        "15-accumulate/mean",
+        "train",
+        (
+            "for round_ in range(rounds):\n",
+            "for round_ in range(rounds):\n            self.reseed()\n",
+        ),
+        "reseed belongs before the first part",
+    ),
+    "a seed of its own": (
+        "04-recipe/trainer",
+        "train",
+        ("context, recipe.train.seed)", "context, 1337)"),
+        "Batches gets a seed of its own",
+    ),
+    "a rate of its own": (
+        "04-recipe/trainer",
+        "train",
+        ("lr=recipe.train.lr", "lr=0.1"),
+        "the optimizer gets a rate of its own",
+    ),
+    "the first row's order": (
+        "05-sampling/top-p",
+        "generate",
+        ("scatter(-1, order, ordered", "scatter(-1, order[:1].expand_as(order), ordered"),
+        "the order of the first row is used for all",
+    ),
+    "what is embedded is not dropped": (
+        "13-validation/dropout",
+        "model",
+        ("x = self.dropout(self.token_embedding(ids) +", "x = (self.token_embedding(ids) +"),
+        "",
+    ),
+    "what attention adds is not dropped": (
+        "13-validation/dropout",
+        "model",
+        (
+            "x + self.dropout(self.attention(self.attention_norm(x)))",
+            "x + self.attention(self.attention_norm(x))",
+        ),
+        "only one of the two sums",
+    ),
 }
 
 
@@ -852,3 +924,114 @@ def test_a_term_is_looked_up():
     assert len(prose.look_up(SERIES.course, "")) > 30
     with pytest.raises(UserError, match=r"'temprature'; the nearest it has: temperature"):
         prose.look_up(SERIES.course, "temprature")
+
+
+# What is kept stays, whatever breaks off.
+
+
+def test_a_new_copy_never_takes_the_place_of_an_older_one(at_step):
+    folder = at_step("2.1")
+    for text in ("# one\n", "# two\n", "# three\n"):
+        (folder.package / "mine.py").write_text(text)
+        verbs.catch_up(folder)
+    shutil.rmtree(folder.path / ".course" / "kept" / "copy-1")
+    verbs.catch_up(folder)
+    kept = folder.path / ".course" / "kept"
+    assert (kept / "copy-3" / "mine.py").read_text() == "# three\n"
+    assert (kept / "copy-4").is_dir()
+
+
+def test_a_next_that_fails_does_not_change_what_reset_brings_back(at_step, monkeypatch):
+    folder = at_step("4.1")
+    (folder.package / "train.py").write_text("def broken(:\n")
+
+    def fail(folder):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(verbs, "handed_over", fail)
+    with pytest.raises(KeyboardInterrupt):
+        verbs.go_on(folder)
+    assert folder.step.label == "4.1"
+    verbs.reset(folder)
+    assert (folder.package / "train.py").read_text("utf-8") == SERIES.tree(folder.step.index)[
+        "gpt/train.py"
+    ]
+
+
+@pytest.mark.parametrize("calls", range(4))
+def test_a_catch_up_that_breaks_off_leaves_every_file_as_it_was(at_step, monkeypatch, calls):
+    folder = at_step("4.2")
+    (folder.package / "mine.py").write_bytes(b"x = 1\r\n")
+    before, left, write = folder.python_files(), [calls], verbs.load_core().config.write_bytes
+
+    def broken(path, content):
+        left[0] -= 1
+        if left[0] == -1:
+            raise KeyboardInterrupt
+        write(path, content)
+
+    monkeypatch.setattr(verbs.load_core().config, "write_bytes", broken)
+    with pytest.raises(KeyboardInterrupt):
+        verbs.catch_up(folder)
+    assert folder.python_files() == before
+
+
+# Odd files.
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('package = "."', "is no plain name of a folder"),
+        ('package = "src/gpt"', "is no plain name of a folder"),
+        ("names = 3", "names is a section"),
+        ("[names]\nBytetokenizer = 'x.y'", "the nearest that one does is ByteTokenizer"),
+    ],
+)
+def test_a_learn_toml_that_cannot_be_meant_is_refused(at_step, text, told):
+    folder = at_step("2.1")
+    (folder.path / "learn.toml").write_text(text)
+    with pytest.raises(UsageError, match=told):
+        verbs.check(folder)
+
+
+def test_a_name_that_is_not_there_is_told_as_learn_toml_has_it(at_step):
+    folder = at_step("2.1")
+    (folder.path / "learn.toml").write_text('[names]\nByteTokenizer = "tokenizer.Nope"\n')
+    failed = next(outcome for outcome in verbs.check(folder) if not outcome.passed)
+    assert failed.seen == "there is no Nope in gpt/tokenizer.py"
+    assert "learn.toml says" in failed.expected
+
+
+def test_an_editors_mark_of_the_encoding_is_no_code(at_step):
+    folder = at_step("2.1")
+    path = folder.package / "tokenizer.py"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    wrong = [outcome.check for outcome in verbs.check(folder) if not outcome.passed]
+    assert not [name for name in wrong if name.startswith("01-bytes")], wrong
+
+
+def test_what_is_not_utf_8_is_told_in_a_sentence(at_step):
+    folder = at_step("2.1")
+    (folder.package / "tokenizer.py").write_bytes("# é\n".encode("latin-1"))
+    with pytest.raises(UsageError, match="is not in UTF-8"):
+        folder.code()
+
+
+def test_what_a_learners_code_prints_is_no_outcome():
+    out = '5\nnull\n[1]\n{"a": 1}\n"begin"\n'
+    assert runner.read_outcomes(out) == ([], {})
+
+
+def test_a_damaged_state_is_told(at_step):
+    folder = at_step("2.1")
+    state = json.loads(folder.state_file.read_text())
+    folder.state_file.write_text(json.dumps(state | {"hints": []}))
+    with pytest.raises(UsageError, match="is damaged"):
+        Folder(folder.path, SERIES)
+
+
+def test_the_group_without_a_verb_helps(say):
+    said = say("course")
+    assert (said.status, said.err) == (0, "")
+    assert said.out.count("Usage:") == 1

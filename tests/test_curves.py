@@ -12,6 +12,7 @@ from learners import forget
 from buildgpt import chart
 from buildgpt.course import curves, verbs
 from buildgpt.course.checking import Mine
+from buildgpt.course.folder import END
 from buildgpt.course.runner import steps_done
 from buildgpt.course.series import COURSE, Series, write_tree
 from buildgpt.course.trying import script, write_text
@@ -31,19 +32,20 @@ def text(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def losses(tmp_path, text):
-    """losses(seed, file=(old, new)) are those of the reference of lesson 4, changed so."""
+    """losses(seed, file=(old, new)) are those of the reference of a lesson, of 4 if none is named,
+    changed so."""
     path = [*sys.path]
 
-    def losses(seed: int, **changes: tuple[str, str]) -> list[float]:
-        tree = dict(SERIES.tree(SERIES.after(LESSON)))
+    def losses(seed: int, lesson=LESSON, **changes: tuple[str, str]) -> list[float]:
+        tree = dict(SERIES.tree(SERIES.after(lesson)))
         for name, (old, new) in changes.items():
             assert old in tree[f"gpt/{name}.py"]
             tree[f"gpt/{name}.py"] = tree[f"gpt/{name}.py"].replace(old, new)
         place = tmp_path / f"mine-{len([*tmp_path.iterdir()])}"
         write_tree(place, tree)
         forget()
-        mine = Mine(place / "gpt", SERIES.entries(), {}, steps_done(SERIES, LESSON))
-        return script(COURSE, LESSON.name, "curve").losses(mine, text, seed)
+        mine = Mine(place / "gpt", SERIES.entries(), {}, steps_done(SERIES, lesson))
+        return script(COURSE, lesson.name, "curve").losses(mine, text, seed)
 
     yield losses
     forget()
@@ -58,7 +60,7 @@ def test_under_one_in_a_hundred_recorded_held_out_seeds_left_the_band():
         held_out = curve["held_out"]
         assert held_out["runs"] >= 100
         assert held_out["alarms"] < 0.01 * held_out["runs"], name
-        assert held_out["longest_stretch"] < curves.IN_A_ROW, name
+        assert held_out["longest_stretch"] < curve["in_a_row"], name
 
 
 def test_seeds_that_nobody_recorded_stay_within(losses):
@@ -112,6 +114,19 @@ def test_several_steps_in_a_row_and_on_one_side_are_needed():
 def test_a_fault_leaves_the_band_at_an_early_step(losses, changes, side):
     step, found = BAND.leaves(losses(1337, **changes))
     assert (step <= 40, found) == (True, side)
+
+
+@pytest.mark.parametrize(
+    ("changes", "side"),
+    [
+        ({"optim": ("left = 0.5 *", "left = 0.25 *")}, 1),
+    ],
+    ids=["half the rate"],
+)
+def test_a_fault_in_a_small_gpt_leaves_its_band(losses, changes, side):
+    lesson = SERIES.find("13")
+    _, found = curves.band_of(SERIES, lesson).leaves(losses(1337, lesson, **changes))
+    assert found == side
 
 
 def test_the_losses_are_seen_however_the_loop_is_written():
@@ -205,9 +220,20 @@ def test_an_unknown_folder_is_told(tmp_path):
 
 
 @pytest.mark.parametrize("number", ["6", "9"])
-def test_a_lesson_without_a_band_says_so_and_is_not_measured_by_another(course, number):
+def test_a_model_that_is_being_built_is_not_measured_by_the_band_before(course, number):
     said = course("curve", at=number)
     assert said.status == 2
-    assert f"no curve is recorded for lesson {number}, whose model is another one" in said.err
-    assert "the last lesson that has one is lesson 4, Settings in a file" in said.err
+    assert f"there is a curve at the end of lesson {number}" in said.err
     assert said.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("number", ["10", "20", "30"])
+def test_the_reference_of_later_lessons_stays_within_the_band_that_still_holds(tmp_path, number):
+    """What is computed is the same, though data, precision and optimizer are other code by then."""
+    folder = verbs.start(SERIES, tmp_path / "mine", number)
+    write_tree(folder.path, SERIES.tree(SERIES.after(folder.lesson)))
+    folder.state.step = END
+    folder.arrive()
+    judged = curves.judge(folder)
+    assert judged.lesson.number == (9 if number == "10" else 13)
+    assert judged.left is None

@@ -277,7 +277,8 @@ def main() -> int:
     measuring.add_argument("lessons", nargs="*", help="only these, by number or name")
     timing = verbs.add_parser("times", help="how long each lesson's runs and checks take here")
     timing.add_argument("lessons", nargs="*", help="only these, by number or name")
-    verbs.add_parser("curves", help="record anew the bands of the lessons' losses")
+    banding = verbs.add_parser("curves", help="record anew the bands of the lessons' losses")
+    banding.add_argument("lessons", nargs="*", help="only these, by number or name")
     verbs.add_parser("gallery", help="let every lesson's model continue the gallery's prompt")
     words = parser.parse_args()
     try:
@@ -321,7 +322,9 @@ def run(words: argparse.Namespace) -> int:
         for seconds in course_times.measure(Series(), words.lessons, before):
             record("times", {"cores": os.cpu_count(), "seconds": seconds})
     elif words.verb == "curves":
-        record("curves", {"curves": course_curves.record(Series())})
+        before = read_record("curves").get("curves", {})
+        for curves in course_curves.measure(Series(), words.lessons, before):
+            record("curves", {"curves": curves})
     elif words.verb == "gallery":
         record("gallery", {"pictures": course_gallery.record(Series())})
     return 0

@@ -5,10 +5,11 @@ import io
 import json
 import math
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from course_check import enter, forked
+from course_check import enter, forked, wanted
 
 from buildgpt.course import curves
 from buildgpt.course.checking import Mine
@@ -22,39 +23,61 @@ AT_ONCE = 12  # seeds for one forked process, whose time is limited
 DIGITS = 5
 
 
-def record(series: Series, seeds: int = SEEDS, held_out: int = HELD_OUT) -> dict[str, Any]:
-    """Of each lesson with a curve.py: its band, and how many of other seeds leave it.
+def measure(
+    series: Series,
+    words: list[str],
+    before: dict[str, Any],
+    seeds: int = SEEDS,
+    held_out: int = HELD_OUT,
+) -> Iterator[dict[str, Any]]:
+    """Of each lesson with a curve.py, or of some beside what is recorded of the others: its band,
+    and how many of other seeds leave it. After each lesson, so that nothing is lost if one fails.
 
     Where the first seeds give what they gave in an earlier lesson, in the last digit, so will the
     others: then it is that lesson's band.
     """
-    found: dict[str, Any] = {}
+    found = {name: curve for name, curve in before.items() if words and series.find(name)}
     first: dict[str, list[list[float]]] = {}
     for lesson in series.lessons:
-        if not (lesson.folder / "curve.py").exists():
+        asked = not words or wanted(lesson, words)
+        if not asked or not (lesson.folder / "curve.py").exists():
             continue
-        first[lesson.name] = reference_runs(series, lesson, [*range(AT_ONCE)])
-        same = [name for name in found if first[name] == first[lesson.name]]
+        runs = reference_runs(series, lesson, [*range(AT_ONCE)])
+        same = [name for name, losses in first.items() if losses == runs]
+        first[lesson.name] = runs
         if same:
             found[lesson.name] = found[same[0]] | {"same_as": same[0]}
         else:
             rest = [*range(AT_ONCE, seeds + held_out)]
             parts = [rest[i : i + AT_ONCE] for i in range(0, len(rest), AT_ONCE)]
             more = [run for part in parts for run in reference_runs(series, lesson, part)]
-            runs = first[lesson.name] + more
-            found[lesson.name] = tried(runs[:seeds], runs[seeds:])
+            every, limits = runs + more, limits_of(series, lesson)
+            found[lesson.name] = tried(every[:seeds], every[seeds:], limits)
         print(f"{lesson.name}: {json.dumps(found[lesson.name]['held_out'])}", flush=True)
-    return found
+        yield found
 
 
-def tried(recorded: list[list[float]], others: list[list[float]]) -> dict[str, Any]:
+def limits_of(series: Series, lesson: Lesson) -> dict[str, Any]:
+    """When a run has left the band: what curve.py says, else as everywhere."""
+    own = script(series.course, lesson.name, "curve")
+    return {
+        "width": getattr(own, "WIDTH", curves.WIDTH),
+        "in_a_row": getattr(own, "IN_A_ROW", curves.IN_A_ROW),
+    }
+
+
+def tried(
+    recorded: list[list[float]], others: list[list[float]], limits: dict[str, Any]
+) -> dict[str, Any]:
     """The band of some runs, and what it says of others."""
     full = curves.Band.of(recorded)
-    band = curves.Band(*([round(x, DIGITS) for x in part] for part in (full.mean, full.spread)))
+    rounded = ([round(x, DIGITS) for x in part] for part in (full.mean, full.spread))
+    band = curves.Band(*rounded, **limits)
     alarms = sum(band.leaves(run) is not None for run in others)
     longest = max(band.longest(run) for run in others)
     return {
         "seeds": len(recorded),
+        **limits,
         "mean": band.mean,
         "spread": band.spread,
         "held_out": {"runs": len(others), "alarms": alarms, "longest_stretch": longest},

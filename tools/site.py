@@ -32,6 +32,9 @@ KINDS = {"type": "type it", "take": "take it", "read": "read it"}
 def main() -> int:
     """Lay the pages out and build them; returns Sphinx's exit status."""
     target = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "site"
+    if target.exists() and not (target / "searchindex.js").exists() and any(target.iterdir()):
+        print(f"error: {target} holds something else than a site; give another", file=sys.stderr)
+        return 1
     lay_out(Series())
     shutil.rmtree(target, ignore_errors=True)
     words = ["-b", "html", "-W", "--keep-going", "-q", "-d", str(ROOT / "tmp" / "site-cache")]

@@ -111,6 +111,28 @@ def repeatable(mine):
     expect(losses[0] != losses[2], f"{losses[0]} twice", "another loss", "seeds 1 and 2")
 
 
+@check("the recipe's seed, rate and vocabulary are those that are used", step="trainer")
+def obeys(mine):
+    import torch
+
+    read, moved = [], []
+    for seed, rate in ((1, 0.01), (2, 0.02)):
+        with small(mine, seed=seed, lr=rate, steps=1, tokens_per_step=512) as recipe:
+            trainer = trainer_of(mine, recipe)
+            read.append(trainer.batches(0, 32)[0])
+            before = [p.detach().clone() for p in trainer.model.parameters()]
+            trainer.update()
+            after = [*trainer.model.parameters()]
+            moved.append(max((a - b).abs().max().item() for a, b in zip(after, before)))
+    causes = ["Batches gets a seed of its own instead of the recipe's"]
+    given = "the first 32 sequences that seeds 1 and 2 read"
+    expect(not torch.equal(*read), "the same", "others, or in another order", given, causes)
+    causes = ["the optimizer gets a rate of its own instead of the recipe's"]
+    given = "how far a weight moves in the first step, lr = 0.02 over lr = 0.01"
+    ratio = moved[1] / moved[0]
+    expect(1.5 < ratio < 2.5, f"{ratio:.2f}", "about 2", given, causes)
+
+
 @check("a step reads tokens_per_step tokens, each step other ones", step="trainer")
 def reads(mine):
     with small(mine, steps=3, tokens_per_step=64) as recipe:

@@ -213,3 +213,23 @@ def moods(mine):
     recipe = mine.Recipe(sample=mine.SampleConfig(temperature=0.0, top_k=3))
     near(recipe.sample.temperature, 0.0, 0, "SampleConfig(temperature=0.0).temperature")
     equal(recipe.sample.top_k, 3, given="SampleConfig(top_k=3).top_k")
+
+
+@check("temperature, top-k and top-p go together, for each row alone", step="top-p")
+def together(mine):
+    import torch
+
+    rows = [[2.0, 1.0, 0.5, 0.0, -1.0], [-1.0, 0.0, 0.5, 1.0, 2.0]]
+    wish = sampling(mine, temperature=2.0, top_k=3, top_p=0.7)
+    # At temperature 2 the three likeliest have 0.49, 0.30 and 0.23 of their sum's chances.
+    some = softmax([1.0, 0.5])
+    wanted = [[*some, 0, 0, 0], [0, 0, 0, *some[::-1]]]
+    found = mine.probabilities(torch.tensor(rows), wish).tolist()
+    causes = [
+        "top-p looks at chances before the temperature, or before top-k",
+        "the order of the first row is used for all",
+    ]
+    for i, (row, chance) in enumerate(zip(found, wanted)):
+        for id, (seen, due) in enumerate(zip(row, chance)):
+            given = f"row {i} of {rows}, id {id}, temperature 2, top_k 3, top_p 0.7"
+            near(seen, float(due), 1e-5, given, causes)

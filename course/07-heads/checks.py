@@ -132,3 +132,19 @@ def mixes(mine):
     causes = ["the heads' outputs lie side by side, and no layer mixes them"]
     given = "4 of 16 channels: the ways in which a mixture of two tokens is gathered"
     expect(quarter == 4, f"{quarter}", "4, one of each head", given, causes)
+
+
+@check("queries, keys and values each have weights of their own", step="out")
+def three(mine):
+    for time, share in ((5, 1.0), (1, 0.5)):
+        module = head(mine)
+        module(tokens(2, time, 16)).square().sum().backward()
+        weights = [p for p in module.parameters() if p.dim() > 1]
+        count = sum(p.numel() for p in weights)
+        used = sum(int((p.grad != 0).sum()) for p in weights if p.grad is not None)
+        causes = [
+            "the values are the keys, or the queries are: some weights play no part",
+            "a token alone sees itself only, whatever its query and key are",
+        ]
+        given = f"the share of the weights that have a gradient, {time} tokens"
+        expect(used == share * count, f"{used / count:.2f}", f"{share}", given, causes)

@@ -43,6 +43,10 @@ def bends(mine):
     values = torch.linalg.svdvals(curve)
     rank = int((values > 1e-9 * values[0]).sum())
     expect(rank == 16, f"{rank}", "16", "width 16: the directions in which an output bends")
+    steps = [module(x + 1e-3 * i) for i in range(3)]
+    bend = (steps[2] - 2 * steps[1] + steps[0]).abs().min().item()
+    causes = ["ReLU is two straight lines: GELU bends everywhere"]
+    expect(bend > 1e-9, f"{bend:.3g}", "above 0", "a second difference of three inputs", causes)
 
 
 @check("a block whose weights are all 0 lets everything through as it is", step="layers")

@@ -40,6 +40,8 @@ def spreads(mine):
                 good, f"{spread:.4f}", f"about {std}, or less in a layer that adds", given, causes
             )
             expect(abs(mean) < 0.1 * std, f"{mean:.4f}", "0", f"the mean of {given}")
+        largest = max(p.std().item() for _, p in named)
+        near(largest, std, 0.1 * std, f"the largest spread of a matrix, init_std = {std}")
         vectors = [p for p in model.parameters() if p.dim() == 1]
         constant = all(bool((p == p[0]).all()) for p in vectors)
         expect(constant, "random numbers", "0 in biases, 0 and 1 in norms", "vectors", ["biases"])
@@ -90,6 +92,11 @@ def shares(mine):
         given = f"the smallest spread of a matrix, {layers} layers, init_std = 0.1"
         causes = ["each block adds twice: attention's sum and the MLP's"]
         near(found, wanted, 0.1 * wanted, given, causes)
+        layers_of = [m for m in model.modules() if getattr(m, "in_features", 0) == 4 * 64]
+        for m in layers_of:
+            causes = ["the layer that leads into the MLP is scaled, not the one that adds"]
+            given = f"the spread of an MLP's second layer, {layers} layers, init_std = 0.1"
+            near(m.weight.std().item(), wanted, 0.1 * wanted, given, causes)
 
 
 @check("the head is the embedding turned round: one table, counted once", step="tied")

@@ -232,3 +232,25 @@ def limits(mine):
         module.eval()
         moved = (module(x) - module(x)).abs().max().item()
         expect(math.isclose(moved, 0.0), f"{moved:.3g} apart", "the same", "the same in eval()")
+
+
+@check(
+    "what is embedded is dropped in part, and what attention and MLP add is, too", step="dropout"
+)
+def places(mine):
+    import torch
+
+    model, ids = gpt(mine, dropout=0.5).train(), torch.arange(8)[None].repeat(16, 1)
+    seen = []
+    for module in model.modules():
+        if isinstance(module, mine.Block):
+            module.register_forward_hook(lambda block, given, out: seen.append((given[0], out)))
+    torch.manual_seed(1)
+    model(ids)
+    before, after = seen[0]
+    share = (before == 0).double().mean().item()
+    near(share, 0.5, 0.1, "the share of what reaches the first block that is 0, dropout = 0.5")
+    # A quarter of the places get nothing of either.
+    share = (after == before).double().mean().item()
+    causes = ["only one of the two sums is dropped in part, or neither"]
+    near(share, 0.25, 0.1, "the share of places to which a block adds nothing", causes)

@@ -123,3 +123,21 @@ def same(mine):
         )
         off = (weights - whole[2]).abs().max().item()
         expect(off < 1e-6, f"{off:.2g} apart", "the same", f"weights after the step, {given}")
+
+
+@check("each part of a step drops other places", step="parts")
+def other_chances(mine):
+    import torch
+
+    states = []
+    with made(mine, 4) as own:
+        own.model.train()
+        for module in own.model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.5
+        own.model.register_forward_pre_hook(lambda *_: states.append(torch.get_rng_state()))
+        own.accumulate()
+    equal(len(states), 2, given="parts of a step of 8 sequences, 4 at once")
+    causes = ["reseed belongs before the first part: called for each, all drop the same places"]
+    same = torch.equal(*states)
+    expect(not same, "the same", "another", "the state of torch's generator, part by part", causes)

@@ -552,6 +552,9 @@ def main() -> None:
     except Exception as error:
         if not hasattr(error, "format_message"):  # typer's own words for wrong words
             raise
+        if type(error).__name__ == "NoArgsIsHelpError":  # a group of verbs, and no verb
+            print(error.format_message())
+            sys.exit(0)
         words = [program_name(), *verbs_of(getattr(error, "ctx", None)), "--help"]
         status = complain(f"{error.format_message().rstrip('.')}; see: {' '.join(words)}", 2)
     sys.exit(status or 0)

@@ -43,9 +43,10 @@ class Failed(Exception):
 class Missing(Exception):
     """The learner's package has no such entry point."""
 
-    def __init__(self, name: str, where: str) -> None:
-        super().__init__(f"there is no {name} in {where}")
-        self.name, self.where = name, where
+    def __init__(self, name: str, where: str, own: str = "") -> None:
+        """`own` is what learn.toml says that it is called, if it says so."""
+        super().__init__(f"there is no {own or name} in {where}")
+        self.name, self.where, self.own = name, where, own
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,8 @@ class Mine:
         try:
             return getattr(getattr(self.core, module), attribute)
         except (AttributeError, ModuleNotFoundError):
-            raise Missing(name, f"{self.folder.name}/{module}.py") from None
+            own = attribute if name in self.names else ""
+            raise Missing(name, f"{self.folder.name}/{module}.py", own) from None
 
     def done(self, step: str) -> bool:
         """Whether a step such as "04-recipe/trainer" is done, which changed how a thing is made."""
@@ -362,7 +364,7 @@ def recipe_folder(
 def top_level(path: Path) -> set[str]:
     """The classes and functions that a file defines; none where it is no Python."""
     try:
-        body = ast.parse(path.read_text(encoding="utf-8")).body
+        body = ast.parse(path.read_bytes()).body
     except (SyntaxError, ValueError):
         return set()
     kinds = (ast.ClassDef, ast.FunctionDef)
@@ -370,4 +372,7 @@ def top_level(path: Path) -> set[str]:
     for node in body:
         if isinstance(node, ast.Assign):
             found |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+        elif isinstance(node, ast.ImportFrom) and node.level and node.module:
+            if "." in node.module:  # from a folder below; a file beside is looked through itself
+                found |= {name.asname or name.name for name in node.names}
     return found

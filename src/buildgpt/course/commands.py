@@ -1,6 +1,7 @@
 """`buildgpt course`: thin, one verb, one call. What it needs is imported when a verb is called."""
 
 import json
+import shlex
 import sys
 import time
 from dataclasses import asdict
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from buildgpt.core import load_core
 from buildgpt.program import program_name
 
 if TYPE_CHECKING:
@@ -56,7 +58,7 @@ def start(
 
     made, out = verbs.start(Series(), folder, at), screen()
     out.say(f"{folder} is yours: your code goes into {folder / 'gpt'}, Shakespeare lies in data.")
-    out.say(f"Everything else happens in there:  cd {folder}", "bold")
+    out.say(f"Everything else happens in there:  cd {shlex.quote(str(folder))}", "bold")
     if made.lesson.number == 1:
         out.command("warm-up", "is new to you what a tensor is? Five questions tell.")
     out.place(made, verbs.handed_over(made))
@@ -166,7 +168,11 @@ def check(
         while stamp(folder) == seen:
             time.sleep(0.3)
         out.say()
-        good = show_check(here(), out)
+        try:
+            good = show_check(here(), out)
+        except load_core().config.UserError as error:  # it may be mended by the next change
+            good = False
+            out.say(f"error: {error}")
     raise typer.Exit(0 if good else 1)
 
 

@@ -1,18 +1,21 @@
 """A learner's loss over the band of several recorded seeds: where does it leave it?
 
 course/NN-name/curve.py  STEPS, and losses(mine, text, seed): a short run with their code;
-                         UNTIL, if there is one, the lesson from which on its band says nothing
+                         UNTIL, if there is one, the lesson from which on its band says nothing;
+                         WIDTH and IN_A_ROW, where seeds are further apart, and for longer
 course/curves.json       the band of each, as `tools/course.py curves` recorded it
 """
 
 import json
 import math
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, pvariance
 from typing import Any
 
+from .checking import text_data, trainer
 from .folder import Folder, wrong
 from .runner import steps_done
 from .series import Lesson, Series
@@ -26,10 +29,15 @@ SEED = 1337
 
 @dataclass(frozen=True)
 class Band:
-    """Of each step, from 1 on: the mean loss of the recorded seeds, and its standard deviation."""
+    """Of each step, from 1 on: the mean loss of the recorded seeds, and its standard deviation.
+
+    A run has left it after `in_a_row` steps that are more than `width` deviations off.
+    """
 
     mean: list[float]
     spread: list[float]
+    width: float = WIDTH
+    in_a_row: int = IN_A_ROW
 
     @classmethod
     def of(cls, runs: list[list[float]]) -> "Band":
@@ -37,28 +45,29 @@ class Band:
         steps = [*zip(*runs)]
         variances = [pvariance(step) * len(runs) / (len(runs) - 1) for step in steps]
         around = [variances[max(i - SMOOTH, 0) : i + SMOOTH + 1] for i in range(len(steps))]
-        return cls([mean(step) for step in steps], [math.sqrt(mean(part)) for part in around])
+        spread = [math.sqrt(mean(part)) for part in around]
+        return cls([mean(step) for step in steps], spread)
 
     def sides(self, losses: list[float]) -> list[int]:
         """Of each step: 1 above the band, -1 below it, 0 within. What is no number is above."""
         found = []
         for loss, middle, spread in zip(losses, self.mean, self.spread):
             off = (loss - middle) / spread
-            found.append(0 if abs(off) <= WIDTH else -1 if off < 0 else 1)
+            found.append(0 if abs(off) <= self.width else -1 if off < 0 else 1)
         return found
 
     def leaves(self, losses: list[float]) -> tuple[int, int] | None:
-        """(step, side) where a run leaves the band for IN_A_ROW steps or more; None if never."""
-        sides = self.sides(losses)
-        for first in range(len(sides) - IN_A_ROW + 1):
-            if abs(sum(sides[first : first + IN_A_ROW])) == IN_A_ROW:
+        """(step, side) where a run leaves the band for `in_a_row` steps or more; None if never."""
+        sides, row = self.sides(losses), self.in_a_row
+        for first in range(len(sides) - row + 1):
+            if abs(sum(sides[first : first + row])) == row:
                 return first + 1, sides[first]
         return None
 
     def edges(self) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
         """The lower and the upper one, as points (step, loss)."""
         both = [*zip(self.mean, self.spread)]
-        low, high = ([m + side * WIDTH * s for m, s in both] for side in (-1, 1))
+        low, high = ([m + side * self.width * s for m, s in both] for side in (-1, 1))
         return [*enumerate(low, 1)], [*enumerate(high, 1)]
 
     def longest(self, losses: list[float]) -> int:
@@ -82,16 +91,17 @@ def lesson_with_curve(folder: Folder) -> Lesson:
     done = [lesson for lesson in folder.series.lessons if lesson.number < folder.lesson.number]
     here = [] if folder.step else [folder.lesson]
     found = [lesson for lesson in [*done, *here] if lesson.name in known]
-    if not found:
-        first = next((x for x in folder.series.lessons if x.name in known), folder.lesson)
-        raise wrong(f"there is a curve at the end of lesson {first.number}, which trains a model")
-    until = getattr(script(folder.series.course, found[-1].name, "curve"), "UNTIL", "")
-    if until and folder.lesson.name >= until:
-        raise wrong(
-            f"no curve is recorded for lesson {folder.lesson.number}, whose model is another one;"
-            f" the last lesson that has one is lesson {found[-1].number}, {found[-1].title}"
-        )
-    return found[-1]
+    if found and not is_over(found[-1], folder):
+        return found[-1]
+    to_come = (x for x in folder.series.lessons if x.number >= folder.lesson.number)
+    coming = next((x for x in to_come if x.name in known), folder.lesson)
+    raise wrong(f"there is a curve at the end of lesson {coming.number}, which trains a model")
+
+
+def is_over(lesson: Lesson, folder: Folder) -> bool:
+    """Whether the lesson at hand trains something else, so that an earlier band says nothing."""
+    until = getattr(script(folder.series.course, lesson.name, "curve"), "UNTIL", "")
+    return bool(until) and folder.lesson.name >= until
 
 
 @dataclass
@@ -133,7 +143,7 @@ def judge(folder: Folder) -> Judged:
 def band_of(series: Series, lesson: Lesson) -> Band:
     """The recorded band of a lesson."""
     recorded = records(series.course)["curves"][lesson.name]
-    return Band(recorded["mean"], recorded["spread"])
+    return Band(*(recorded[key] for key in ("mean", "spread", "width", "in_a_row")))
 
 
 def run(folder: Folder, lesson: Lesson, seed: int = SEED) -> list[float]:
@@ -143,6 +153,20 @@ def run(folder: Folder, lesson: Lesson, seed: int = SEED) -> list[float]:
     code = (folder.series, lesson, folder.package, folder.names, steps)
     losses = call(*code, "curve", "losses", seed)
     return [math.nan if loss is None else loss for loss in losses]
+
+
+def trained(mine: Any, text: Path, model: dict[str, Any], train: dict[str, Any]) -> list[float]:
+    """The losses of a run as a recipe says, of 16 rows of 32 tokens at once; from lesson 5 on."""
+    if mine.done("15-accumulate/mean"):
+        train = train | {"micro_batch": 16}
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        recipe = mine.Recipe(
+            model=mine.ModelConfig(context=32, **model),
+            data=text_data(mine, Path(folder), text.read_bytes()),
+            train=mine.TrainConfig(tokens_per_step=512, **train),
+        )
+        made = trainer(mine, recipe)
+        return watched(made.model, made.run)
 
 
 def watched(model: Any, work: Callable[[], object]) -> list[float]:

@@ -7,6 +7,7 @@ my-gpt/gpt/            their package
        .course/        state.json, and their files as they were before a lesson or a catch-up
 """
 
+import difflib
 import json
 import shutil
 import tomllib
@@ -22,7 +23,7 @@ from .series import Lesson, Series, Step, data_files, write_tree
 
 LEARN = """\
 # Where the course's checks find your code. They look for the names that the lessons use; if you
-# gave something another name, say so here, as YOURS = "module.name":
+# gave something another name, say so here, as OURS = "module.yours":
 #
 #     [names]
 #     ByteTokenizer = "tokenizer.Bytes"
@@ -45,6 +46,10 @@ class State:
     predictions: dict[str, float] = field(default_factory=dict)
     bugs: dict[str, str] = field(default_factory=dict)  # of the zoo, by name: open, found, shown
 
+    def remembered(self) -> tuple[Any, ...]:
+        """What is remembered by name."""
+        return self.hints, self.predictions, self.bugs
+
 
 class Folder:
     """A learner's folder. Raises UserError where there is none."""
@@ -54,6 +59,8 @@ class Folder:
         self.state_file = path / ".course" / "state.json"
         try:
             self.state = State(**json.loads(self.state_file.read_text(encoding="utf-8")))
+            if not all(isinstance(part, dict) for part in self.state.remembered()):
+                raise ValueError
         except FileNotFoundError:
             raise wrong(
                 f"{path.resolve()} is no folder of the course; cd into yours, or make one with:"
@@ -138,9 +145,19 @@ class Folder:
             self.keep(f"{self.lesson.name}-start")
             place_files(self.path, self.lesson)
             place_data(self.package, self.series, self.lesson)
-        demo = self.lesson.demo(self.step)
+        self.place_demo()
+
+    def place_demo(self) -> None:
+        """What there is to run at the step at hand, as try.py."""
+        demo = self.lesson.demo(self.step) if self.step else None
         if demo:
             shutil.copyfile(demo, self.path / "try.py")
+
+    def go_back(self, state: State) -> None:
+        """Be where they were before a step that could not be taken; what is kept stays."""
+        self.state = state
+        self.save()
+        self.place_demo()
 
     def save(self) -> None:
         """Write the state, whole or not at all."""
@@ -155,20 +172,35 @@ class Folder:
 
     @property
     def package(self) -> Path:
-        """The folder of their package."""
-        return self.path / str(self.facts.get("package", "gpt"))
+        """The folder of their package, which lies beside learn.toml."""
+        name = str(self.facts.get("package", "gpt"))
+        if not name.isidentifier():
+            raise wrong(
+                f"{self.path / 'learn.toml'}: package = {name!r} is no plain name of a folder"
+                ' beside it; write package = "gpt", say'
+            )
+        return self.path / name
 
     @property
     def names(self) -> dict[str, str]:
         """Their own names of entry points, by ours."""
-        return {k: str(v) for k, v in self.facts.get("names", {}).items()}
+        found = self.facts.get("names", {})
+        if not isinstance(found, dict):
+            raise wrong(f"{self.path / 'learn.toml'}: names is a section; write it as [names]")
+        known = self.series.entries()
+        for name in found.keys() - known.keys():
+            (near,) = difflib.get_close_matches(name, known, 1, 0.0)
+            raise wrong(
+                f"{self.path / 'learn.toml'}: no lesson asks for {name}, which is below [names];"
+                f" the nearest that one does is {near}"
+            )
+        return {k: str(v) for k, v in found.items()}
 
     def code(self) -> dict[str, str]:
         """Their package's files, as a tree."""
         paths = sorted(self.package.rglob("*.py"))
         return {
-            f"gpt/{path.relative_to(self.package).as_posix()}": path.read_text("utf-8-sig")
-            for path in paths
+            f"gpt/{path.relative_to(self.package).as_posix()}": read_python(path) for path in paths
         }
 
     def contents(self, paths: Iterable[str]) -> dict[str, bytes]:
@@ -186,26 +218,46 @@ class Folder:
     def keep(self, name: str) -> Path:
         """Copy their package away under a name, and say where."""
         place = self.path / ".course" / "kept" / name
-        shutil.rmtree(place, ignore_errors=True)
-        place.mkdir(parents=True)
+        growing = place.with_name(f".{name}.part")
+        shutil.rmtree(growing, ignore_errors=True)
+        growing.mkdir(parents=True)
         if self.package.is_dir():
             ignore = shutil.ignore_patterns("__pycache__")
-            shutil.copytree(self.package, place, ignore=ignore, dirs_exist_ok=True)
+            shutil.copytree(self.package, growing, ignore=ignore, dirs_exist_ok=True)
+        shutil.rmtree(place, ignore_errors=True)
+        growing.rename(place)
         return place
 
     def keep_present(self) -> Path:
         """Copy their package away before something else takes its place."""
         kept = self.path / ".course" / "kept"
-        number = len(list(kept.glob("copy-*"))) + 1 if kept.exists() else 1
-        return self.keep(f"copy-{number}")
+        names = (path.name.removeprefix("copy-") for path in kept.glob("copy-*"))
+        number = max((int(name) for name in names if name.isdecimal()), default=0)
+        return self.keep(f"copy-{number + 1}")
 
     def replace(self, tree: dict[str, str]) -> Path:
-        """Put another package in the place of theirs, which is kept; returns where."""
-        kept = self.keep_present()
-        for path in self.package.rglob("*.py"):
-            path.unlink()
-        write_tree(self.path, {self.place(path): text for path, text in tree.items()})
+        """Put another package in the place of theirs, which is kept; returns where. If that breaks
+        off, theirs is back."""
+        kept, theirs = self.keep_present(), self.python_files()
+        try:
+            self.put({self.place(path): text.encode("utf-8") for path, text in tree.items()})
+        except BaseException:
+            self.put(theirs)
+            raise
         return kept
+
+    def python_files(self) -> dict[str, bytes]:
+        """The bytes of all of their package's Python, by the path in their folder."""
+        paths = sorted(self.package.rglob("*.py"))
+        return {path.relative_to(self.path).as_posix(): path.read_bytes() for path in paths}
+
+    def put(self, files: dict[str, bytes]) -> None:
+        """Have exactly these as their package's Python."""
+        for name, content in files.items():
+            (self.path / name).parent.mkdir(parents=True, exist_ok=True)
+            load_core().config.write_bytes(self.path / name, content)
+        for name in self.python_files().keys() - files.keys():
+            (self.path / name).unlink()
 
     def place(self, path: str) -> str:
         """A path of the series in their package."""
@@ -217,7 +269,15 @@ class Folder:
         if not place.exists():
             return None
         paths = sorted(place.rglob("*.py"))
-        return {f"gpt/{p.relative_to(place).as_posix()}": p.read_text("utf-8") for p in paths}
+        return {f"gpt/{p.relative_to(place).as_posix()}": read_python(p) for p in paths}
+
+
+def read_python(path: Path) -> str:
+    """A file of theirs; some editors begin it with a mark of the encoding."""
+    try:
+        return path.read_text("utf-8-sig")
+    except ValueError:
+        raise wrong(f"{path} is not in UTF-8; have your editor save it so") from None
 
 
 def wrong(sentence: str) -> Exception:

@@ -122,6 +122,9 @@ def run_check(name: str, check: Check, mine: Mine) -> Outcome:
             f'you gave it another name: then write {missing.name} = "module.your_name" below'
             " [names] in learn.toml",
         ]
+        if missing.own:
+            outcome.expected += f', which learn.toml says is "{missing.own}"'
+            outcome.causes = ["the line below [names] in learn.toml names what is not there"]
     except (Exception, SystemExit) as error:
         outcome.seen = f"{type(error).__name__}: {error}"
         outcome.expected = "no error"
@@ -230,8 +233,10 @@ def read_outcomes(out: str) -> tuple[list[Outcome], dict[str, str]]:
     outcomes: list[Outcome] = []
     begun: dict[str, str] = {}
     for line in out.splitlines():
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, TypeError):  # what their code has printed
             said = json.loads(line)
+            if not isinstance(said, dict):
+                continue
             if "begin" in said:
                 begun = said
             else:

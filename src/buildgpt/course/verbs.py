@@ -18,10 +18,10 @@ from buildgpt.core import load_core
 
 from . import prose
 from .checking import top_level
-from .folder import END, Folder, place_data, wrong
+from .folder import Folder, place_data, wrong
 from .handing import hand_over, same_code
 from .runner import Outcome, check_folder, environment, last_line
-from .series import Lesson, Series, Step, write_tree
+from .series import Series, Step, write_tree
 
 RUNGS = ("a question", "the place", "the shape of the code")
 PEEK_SECONDS = 120.0
@@ -98,8 +98,7 @@ def go_on(folder: Folder) -> Handed | None:
     try:
         return handed_over(folder)
     except BaseException:
-        folder.state = here
-        folder.arrive()
+        folder.go_back(here)
         raise
 
 
@@ -316,11 +315,7 @@ def reset(folder: Folder) -> Path:
     if tree is None:
         raise wrong("the files at this lesson's beginning are not kept; see catch-up")
     kept = folder.replace(tree)
-    folder.state.step = folder.lesson.steps[0].slug
-    folder.save()
-    demo = folder.lesson.demo(folder.lesson.steps[0])
-    if demo:
-        shutil.copyfile(demo, folder.path / "try.py")
+    folder.go_back(replace(folder.state, step=folder.lesson.steps[0].slug))
     return kept
 
 
@@ -339,8 +334,3 @@ def python_name() -> str:
             return name
     relative = os.path.relpath(sys.executable)
     return relative if len(relative) < len(sys.executable) else sys.executable
-
-
-def opening(folder: Folder) -> tuple[Lesson, str]:
-    """Which section of which lesson is at hand: a step's slug, or "end"."""
-    return folder.lesson, folder.step.slug if folder.step else END
