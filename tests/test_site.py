@@ -141,7 +141,16 @@ def test_a_page_says_who_writes_each_symbol(site):
     for one in owned:
         assert one.path in page and one.symbol in page
         assert all(f'href="slider.html#{step.label}"' in page for step, _ in one.carved())
-    assert f"{sum(one.uncarved for one in owned):,} are left" in page
+    written = sum(one.lines - one.uncarved for one in owned)
+    assert f"write {written:,} of the core's {sum(one.lines for one in owned):,} lines" in page
+
+
+def test_only_a_former_site_is_written_over(tmp_path):
+    (tmp_path / "thesis.txt").write_text("three years of work")
+    tool = Path(__file__).parent.parent / "tools" / "site.py"
+    done = subprocess.run([sys.executable, tool, tmp_path], capture_output=True, text=True)
+    assert done.returncode == 1 and "holds something else than a site" in done.stderr
+    assert (tmp_path / "thesis.txt").read_text() == "three years of work"
 
 
 @needs_browser

@@ -131,7 +131,8 @@ def lesson_page(series: Series, lesson: Lesson) -> str:
     parts += blocks(series, lesson, "end")
     solution = lesson.folder / "exercise" / "solution.py"
     if solution.exists():
-        parts.append(hidden("A solution of the exercise", fenced("python", solution.read_text())))
+        text = solution.read_text(encoding="utf-8")
+        parts.append(hidden("A solution of the exercise", fenced("python", text)))
     return "\n\n".join(parts) + "\n"
 
 
@@ -322,14 +323,13 @@ def zoo_page(series: Series) -> str:
 
 
 def ownership(series: Series) -> str:
-    """Which lesson and step wrote each file and symbol of the core, and what is left to carve."""
+    """Which lesson and step wrote each file and symbol of the core, and what waits for one."""
     owned = owners.owners(series)
     files = owners.by_file(owned)
     left, every = sum(one.uncarved for one in files), sum(one.lines for one in files)
     words = (
-        "Each line of the core was written by a step of the course, or waits for its lesson."
-        " Empty lines are not counted."
-        f" Lessons have carved {every - left:,} of {every:,} lines; {left:,} are left."
+        f"Steps of the course write {every - left:,} of the core's {every:,} lines, those that are"
+        " empty not counted."
     )
     parts = ["# Who writes what", words, owned_table("file", [(one.path, one) for one in files])]
     for file in files:
@@ -339,12 +339,13 @@ def ownership(series: Series) -> str:
 
 
 def owned_table(what: str, rows: list[tuple[str, owners.Owned]]) -> str:
-    """Names, their lines, those not carved yet, and the steps that wrote the others."""
-    lines = [f"| {what} | lines | not carved | steps |", "| --- | ---: | ---: | --- |"]
+    """Names, their lines, and the steps that wrote them."""
+    lines = [f"| {what} | lines | steps |", "| --- | ---: | --- |"]
     for name, one in rows:
         steps = [f'<a href="slider.html#{s.label}">{s.label}</a>' for s, _ in one.carved()]
+        steps += [f"{one.uncarved} lines wait for a lesson"] * bool(one.uncarved)
         shown = name if name == owners.HEAD else f"`{name}`"
-        lines.append(f"| {shown} | {one.lines} | {one.uncarved} | {', '.join(steps)} |")
+        lines.append(f"| {shown} | {one.lines} | {', '.join(steps)} |")
     return "\n".join(lines)
 
 
