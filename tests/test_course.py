@@ -287,6 +287,7 @@ def test_code_that_hangs_is_stopped(at_step, course, monkeypatch):
     write_tree(folder.path, {"gpt/__init__.py": "", "gpt/tokenizer.py": endless})
     said = course(folder, "check")
     assert (said.status, "no end after 4 s of the processor" in said.out + said.err) == (1, True)
+    assert "gpt/tokenizer.py, line 3: while True: pass" in said.out
 
 
 def test_each_check_has_the_processors_time_for_itself(monkeypatch):

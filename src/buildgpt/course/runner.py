@@ -7,10 +7,13 @@ runs.
 """
 
 import contextlib
+import faulthandler
 import io
 import json
+import linecache
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -222,7 +225,8 @@ def check_apart(
             ended, causes = f"{ended}, {used:.0f} s of them on the processor", WAITING
     outcomes, begun = read_outcomes(out)
     if begun:
-        outcomes.append(broken_off(begun, ended or last_line(err), causes))
+        place = last_place(err, folder / package)
+        outcomes.append(broken_off(begun, ended or last_line(err), causes, place))
     if len(outcomes) < len(wanted) and not begun:
         raise load_core().config.UserError(f"the checks did not run: {ended or last_line(err)}")
     return outcomes
@@ -245,11 +249,19 @@ def read_outcomes(out: str) -> tuple[list[Outcome], dict[str, str]]:
     return outcomes, begun
 
 
-def broken_off(begun: dict[str, str], reason: str, causes: list[str]) -> Outcome:
+def broken_off(begun: dict[str, str], reason: str, causes: list[str], place: str) -> Outcome:
     """The outcome of a check in which the process ended."""
-    return Outcome(
-        begun["begin"], begun["says"], False, reason or "the process died", "an end", "", causes
-    )
+    seen = reason or "the process died"
+    return Outcome(begun["begin"], begun["says"], False, seen, "an end", "", causes, place)
+
+
+def last_place(err: str, package: Path) -> str:
+    """The innermost line of the learner's package in what faulthandler left; "" if it left none."""
+    for file, number in re.findall(r'^ *File "(.+)", line (\d+)', err, re.M):
+        if Path(file).resolve().is_relative_to(package.resolve()):
+            text = linecache.getline(file, int(number)).strip()
+            return f"{package.name}/{Path(file).name}, line {number}: {text}"
+    return ""
 
 
 def limit_processor(seconds: float) -> None:
@@ -288,6 +300,8 @@ def environment() -> dict[str, str]:
 def main() -> None:
     """Run the checks that stdin orders."""
     order: dict[str, Any] = json.load(sys.stdin)
+    if resource:  # who computes for too long leaves word of where
+        faulthandler.register(signal.SIGXCPU, all_threads=False, chain=True)
     real = sys.stdout
     sys.stdout = sys.stderr  # what a module prints when it is imported is no report
     entries, names = Series(Path(order["course"])).entries(), order["names"]
