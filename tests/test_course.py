@@ -786,6 +786,30 @@ MISTAKES = {
         ('F.gelu(self.up(x), approximate="tanh")', "F.relu(self.up(x))"),
         "ReLU is two straight lines",
     ),
+    "an MLP beside attention": (
+        "08-blocks/layers",
+        "model",
+        (
+            "x = x + self.attention(x)\n        return x + self.mlp(x)",
+            "return x + self.attention(x) + self.mlp(x)",
+        ),
+        "both read x",
+    ),
+    "an MLP that reads attention alone": (
+        "08-blocks/layers",
+        "model",
+        (
+            "x = x + self.attention(x)\n        return x + self.mlp(x)",
+            "a = self.attention(x)\n        return x + a + self.mlp(a)",
+        ),
+        "and not the sum",
+    ),
+    "a rate of its own in the first loop": (
+        "03-bigram/update",
+        "train",
+        ("lr=lr", "lr=0.1"),
+        "the rate is a number of its own",
+    ),
     "half the spread": (
         "09-init/matrices",
         "model",

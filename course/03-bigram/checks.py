@@ -152,6 +152,21 @@ def learns(mine):
         expect(chances[i, follows] > 0.9, f"{chances[i, follows]:.3f}", "above 0.9", given, causes)
 
 
+@check("training moves the weights by the rate that it is told", step="update", until="04")
+def rate(mine):
+    moved = []
+    for lr in (0.01, 0.02):
+        batches = mine.Batches(np.tile(np.arange(3, dtype=np.uint16), 40), 8, 1)
+        model = build(mine, 3)
+        before = [p.detach().clone() for p in model.parameters()]
+        mine.train(model, batches, 1, 4, lr)
+        moved.append(max((a - b).abs().max().item() for a, b in zip(model.parameters(), before)))
+    ratio = moved[1] / moved[0] if moved[0] else 0.0
+    given = "how far a weight moves in one step, lr = 0.02 over lr = 0.01"
+    causes = ["the rate is a number of its own instead of what train is given"]
+    expect(1.5 < ratio < 2.5, f"{ratio:.2f}", "about 2", given, causes)
+
+
 @check(
     "training makes as many steps as it is told, each with the sequences that come next",
     step="update",

@@ -140,3 +140,26 @@ def hidden(mine):
     expect(near_one, spread.tolist(), "1", "the spread of hidden vectors", causes)
     same = torch.allclose(model.logits(found), model(ids))
     expect(same, "other numbers", "model(ids)", "logits(hidden(ids))")
+
+
+@check("the MLP reads the sum of what came in and what attention found", step="layers")
+def in_turn(mine):
+    block, read, share = lively(mine.Block(config(mine))), [], [1.0]
+    for module in block.modules():
+        if isinstance(module, mine.MLP):
+            module.register_forward_pre_hook(lambda module, given: read.append(given[0]))
+        if isinstance(module, mine.Attention):
+            module.register_forward_hook(lambda module, given, out: out * share[0])
+    one, other = tokens(2, 4, 16).detach().split(1)
+    for share[0], x in ((1.0, one), (0.0, one), (0.0, other)):
+        block(x)
+    if len(read) == 3:  # where a block holds an MLP and an Attention of the names asked for
+        with_it, without, another = read
+        causes = ["both read x: the MLP comes after attention's sum"]
+        given = "what reaches the MLP, with what attention gives and without"
+        off = (with_it - without).abs().max().item()
+        expect(off > 1e-6, "the same", "another", given, causes)
+        causes = ["the MLP reads what attention gives, and not the sum"]
+        given = "what reaches the MLP of two inputs, where attention gives nothing"
+        off = (without - another).abs().max().item()
+        expect(off > 1e-6, "the same", "another", given, causes)
