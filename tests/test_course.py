@@ -350,7 +350,7 @@ def test_wrong_words_name_the_whole_command(at_step, course):
 def test_a_prediction_is_answered_with_its_reason(at_step, course):
     folder = at_step("3.2")
     said = course(folder, "predict", "5.5").out
-    assert "Yes: you said 5.5, it is 5.55" in said
+    assert "Near enough: you said 5.5, it is 5.55" in said
     assert "Not quite: you said 5.25" in course(folder, "predict", "21/4").out
     assert "'much' is no number" in course(folder, "predict", "much").err
     assert "Not quite" in course(folder, "predict", "9").out

@@ -89,8 +89,15 @@ def corrupt(mine):
             path.write_bytes(content)
             with refused(f"open_shard of {given}", causes, its_name="bad_train_000000"):
                 mine.open_shard(path)
-    with place() as folder, refused("open_shard of no file", its_name="none.bin"):
-        mine.open_shard(folder / "none.bin")
+    with place() as folder:
+        try:
+            seen = mine.open_shard(folder / "none.bin")
+        except Exception as error:
+            seen = error
+        causes = ["Python's own error about a file comes through: catch OSError"]
+        good = isinstance(seen, mine.UserError) and "none.bin" in str(seen)
+        told = f"{type(seen).__name__}: {seen}"
+        expect(good, told, "a UserError with its name", "open_shard of no file", causes)
 
 
 def written(mine, folder, parts, size):

@@ -34,7 +34,7 @@ def same(attention, name, causes):
         found, given = attention(q, k, v), f"{name}: the last {time} of {seen} tokens ask"
         equal(tuple(found.shape), (2, 3, time, 4), given=f"the shape of {given}")
         off = (found - wanted(q, k, v)).abs().max().item()
-        expect(off < 1e-9, f"{off:.2g} off", "the same as by hand", given, causes)
+        expect(off < 1e-9, f"{off:.2g} off", "the last rows of the whole table", given, causes)
         found[:, :, 0].sum().backward()
         later = v.grad[:, :, seen - time + 1 :]
         leaks = later.numel() and later.abs().max().item() > 0

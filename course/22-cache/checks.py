@@ -4,7 +4,7 @@ import functools
 import itertools
 from unittest import mock
 
-from buildgpt.course.checking import check, equal, expect, lively, near, refused, stand_in
+from buildgpt.course.checking import check, equal, expect, lively, near, refused, stand_in, works
 
 
 def gpt(mine, **wishes):
@@ -160,17 +160,12 @@ def no_number(mine):
                 mine.pick(torch.tensor(scores), wish, generator)
 
 
-@check("what has no chance is never drawn, and the rest by its chance", step="sample")
-def chances(mine):
+@check(
+    "a sample begins with the prompt and goes on by chance, which its seed decides", step="sample"
+)
+def sampled(mine):
     import torch
 
-    logits = torch.tensor([[-float("inf"), 0.0, -float("inf"), 1.0, -float("inf")]])
-    drawn = mine.pick(logits.repeat(6000, 1), mine.Sampling(temperature=1.0), torch.Generator())
-    equal(
-        sorted(set(drawn.tolist())), [1, 3], given="the ids drawn of scores -inf, 0, -inf, 1, -inf"
-    )
-    near((drawn == 3).double().mean(), 0.731, 0.025, "the share of id 3")
-    equal(str(drawn.dtype), "torch.int64", given="the dtype of what is drawn")
     model, tokenizer = gpt(mine, context=16), mine.ByteTokenizer()
     model.train()
     wish = mine.SampleConfig(prompt="ab", max_tokens=5)
@@ -178,6 +173,21 @@ def chances(mine):
     expect(one.startswith("ab"), one, "ab first", "a text after the prompt ab")
     expect(one == again and one != other, [one, again, other], "seeds decide", "seeds 1, 1, 2")
     equal(model.training, True, given="model.training after a sample")
+    letters = mine.CharTokenizer("ab\n")
+    with works("a sample of prompt 'xyz', where the tokenizer knows 'a' and 'b' only"):
+        mine.sample(gpt(mine, vocab_size=letters.vocab_size), letters, wish_of(mine, "xyz"), 1)
+    logits = torch.tensor([[-float("inf"), 0.0, -float("inf"), 1.0, -float("inf")]])
+    drawn = mine.pick(logits.repeat(6000, 1), mine.Sampling(temperature=1.0), torch.Generator())
+    equal(
+        sorted(set(drawn.tolist())), [1, 3], given="the ids drawn of scores -inf, 0, -inf, 1, -inf"
+    )
+    near((drawn == 3).double().mean(), 0.731, 0.025, "the share of id 3")
+    equal(str(drawn.dtype), "torch.int64", given="the dtype of what is drawn")
+
+
+def wish_of(mine, prompt):
+    """A short sample."""
+    return mine.SampleConfig(prompt=prompt, max_tokens=3)
 
 
 @check("several samples are drawn side by side, and each has its own end", step="several")

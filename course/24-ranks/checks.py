@@ -409,3 +409,12 @@ def bad_step(mine):
             with contextlib.suppress(mine.UserError), contextlib.redirect_stdout(io.StringIO()):
                 own.run()
         equal(done, wanted, given=f"steps whose gradients are taken, on_nonfinite = {wish}")
+    good = (10, 21)  # so twice ten bad ones follow each other, never eleven
+    with small_trainer(mine, TEXT, MODEL, TRAIN | {"on_nonfinite": "skip", "steps": 22}) as own:
+        update = own.accumulate
+        own.accumulate = lambda: update() * (1.0 if own.step in good else torch.nan)
+        with contextlib.suppress(mine.UserError), contextlib.redirect_stdout(io.StringIO()):
+            own.run()
+        causes = ["what is counted is not set back to 0 by a good step"]
+        given = "how far a run comes: ten bad steps, a good one, ten bad ones, a good one"
+        equal(own.step, 22, given=given, causes=causes)

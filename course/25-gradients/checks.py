@@ -5,6 +5,7 @@ Where a system cannot fork, there are no ranks to be checked, and these pass.
 
 import contextlib
 import io
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -372,3 +373,21 @@ def named(mine):
 
     given = "who is silent, as ranks 0 and 2 find it, when rank 1 stops taking part"
     equal(on_ranks(3, work), [[1], [1], [1]], given=given)
+
+
+@check("while rank 0 writes a checkpoint, the others wait for it", step="main")
+def waits(mine):
+    if not can_fork():
+        return
+
+    def work(rank):
+        with small_trainer(mine, TEXT, MODEL, TRAIN, joined(mine)) as own:
+            state = own.state
+            own.state = lambda: (time.sleep(0.6 if rank == 0 else 0.0), state())[1]
+            began = time.monotonic()
+            own.save()
+            return time.monotonic() - began > 0.5
+
+    causes = ["save ends without runtime.wait()"]
+    given = "whether a save lasts half a second on each of 2 ranks, where rank 0 takes so long"
+    equal(on_ranks(2, work), [True, True], given, causes)

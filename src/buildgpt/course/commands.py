@@ -243,7 +243,8 @@ def predict(
     guess = verbs.read_guess(number or typer.prompt("Your guess"))
     folder.state.predictions[asked.name] = guess
     folder.save()
-    verdict = "Yes" if asked.is_near(guess) else "Not quite"
+    verdict = "Near enough" if asked.is_near(guess) else "Not quite"
+    verdict = "Yes" if f"{guess:,g}" == asked.shown else verdict
     out.say(f"{verdict}: you said {guess:g}, it is {asked.shown}.", "bold")
     out.say()
     out.blocks([Block("words", asked.reasoning)])
@@ -424,7 +425,8 @@ def check_bug(folder: "Folder", copy: "Copy", as_json: bool) -> bool:
         out.say()
         out.command(f"bug {copy.bug.number} --hint", "if you are stuck")
         return False
-    out.say(f"Found and mended: {len(outcomes)} checks hold.", "bold green")
+    which = "check holds" if len(outcomes) == 1 else "checks hold"
+    out.say(f"Found and mended: {len(outcomes)} {which}.", "bold green")
     out.say()
     out.bug_told(copy)
     return True

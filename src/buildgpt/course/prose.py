@@ -125,7 +125,7 @@ def place_of(symbol: str, is_new: bool, parts_shown: bool) -> str:
     if owner:
         return f", new in class {owner}" if is_new else f", in class {owner}"
     if parts_shown:
-        return f", all of {symbol} after it"
+        return f", all of {symbol} after it" if symbol else ", how it begins"
     return ", new" if symbol and is_new else ""
 
 

@@ -263,7 +263,8 @@ class Screen:
             if gone := retired(folder.series, folder.lesson):
                 self.say(f"{gone} of earlier lessons are due no more: what they saw was replaced.")
             return True
-        self.failure(failed[0])
+        failed.sort(key=lambda outcome: not outcome.check.startswith(folder.lesson.name))
+        self.failure(failed[0])  # this lesson's come first
         if len(failed) > 1:
             self.say()
             self.say(f"{len(failed) - 1} more of {len(outcomes)} do not hold yet:", "dim")
