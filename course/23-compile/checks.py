@@ -42,6 +42,20 @@ def padded(mine):
         equal(count, others + size * 16, given=f"parameter_count, {given}", causes=causes)
 
 
+@check("weights go out without the padding, and come in with room for it", step="padded")
+def padding_stays(mine):
+    import torch
+
+    model, name = gpt(mine, 257), "token_embedding.weight"
+    theirs = mine.to_hugging_face(model)["transformer.wte.weight"]
+    causes = ["the rows of the padding go along: other programs would take them for ids"]
+    equal(tuple(theirs.shape), (257, 16), given=f"their {name} of 257 ids", causes=causes)
+    found = mine.turn_or_widen(name, torch.ones(257, 16), model)
+    causes = ["lesson 18's padding: as many rows of zeros as the embedding has more"]
+    equal(tuple(found.shape), (384, 16), given=f"turn_or_widen({name!r}, 257 rows)", causes=causes)
+    equal(found[257:].abs().sum().item(), 0.0, given="what the rows of the padding hold")
+
+
 def counted(function):
     """How many operations torch is asked for in a call."""
     from torch.utils._python_dispatch import TorchDispatchMode
