@@ -843,6 +843,15 @@ MISTAKES = {
         ("lr=recipe.train.lr", "lr=0.1"),
         "the optimizer gets a rate of its own",
     ),
+    "targets go in": (
+        "04-recipe/trainer",
+        "train",
+        (
+            "self.model(*self.batches(self.step * batch, batch))",
+            "self.model(*self.batches(self.step * batch, batch)[::-1])",
+        ),
+        "inputs and targets have changed places",
+    ),
     "the first row's order": (
         "05-sampling/top-p",
         "generate",

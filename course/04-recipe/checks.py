@@ -121,7 +121,11 @@ def obeys(mine):
             trainer = trainer_of(mine, recipe)
             read.append(trainer.batches(0, 32)[0])
             before = [p.detach().clone() for p in trainer.model.parameters()]
+            with torch.no_grad():
+                wanted = trainer.model(*trainer.batches(0, 32)).item()
             trainer.update()
+            given = "the first step's loss, against the model's loss of what it reads"
+            near(trainer.loss, wanted, 2e-5, given, ["inputs and targets have changed places"])
             after = [*trainer.model.parameters()]
             moved.append(max((a - b).abs().max().item() for a, b in zip(after, before)))
     causes = ["Batches gets a seed of its own instead of the recipe's"]

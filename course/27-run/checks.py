@@ -80,6 +80,9 @@ def kept(mine):
         own.restore(saved)
         causes = ["restore makes a Clock without the pace that the state holds"]
         near(own.clock.pace(3), 0.75, 1e-9, "the pace after a resume", causes)
+        passed = own.clock.seconds() - mine.read_state(saved)["seconds"]
+        given = "seconds of the run after a resume, less those before it"
+        expect(0 <= passed < 60, f"{passed:.1f}", "a few", given)
 
 
 class Still:
