@@ -30,7 +30,7 @@ from typing import Any
 
 from buildgpt.course import prose, ranks, warm_up
 from buildgpt.course.checking import load_checks
-from buildgpt.course.folder import place_data, place_made, place_text
+from buildgpt.course.folder import place_data, place_files, place_made, place_text
 from buildgpt.course.owners import authors
 from buildgpt.course.patches import Tree
 from buildgpt.course.runner import Outcome, due_checks, run_checks
@@ -162,8 +162,7 @@ class Workshop:
         (path / "data").symlink_to(self.place / "data", target_is_directory=True)
         place_data(path / "gpt", self.series, lesson)
         for earlier in self.series.lessons[: self.series.lessons.index(lesson) + 1]:
-            for file in earlier.files():
-                shutil.copyfile(file, path / file.name)
+            place_files(path, earlier)
         place_made(path, self.series, lesson)
         return path
 

@@ -111,7 +111,7 @@ def repeatable(mine):
     expect(losses[0] != losses[2], f"{losses[0]} twice", "another loss", "seeds 1 and 2")
 
 
-@check("the recipe's seed, rate and vocabulary are those that are used", step="trainer")
+@check("the recipe's seed and rate are used, and targets are no inputs", step="trainer")
 def obeys(mine):
     import torch
 

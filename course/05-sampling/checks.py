@@ -221,7 +221,7 @@ def together(mine):
 
     rows = [[2.0, 1.0, 0.5, 0.0, -1.0], [-1.0, 0.0, 0.5, 1.0, 2.0]]
     wish = sampling(mine, temperature=2.0, top_k=3, top_p=0.7)
-    # At temperature 2 the three likeliest have 0.49, 0.30 and 0.23 of their sum's chances.
+    # At temperature 2 the three likeliest share their chances as 0.48, 0.29 and 0.23.
     some = softmax([1.0, 0.5])
     wanted = [[*some, 0, 0, 0], [0, 0, 0, *some[::-1]]]
     found = mine.probabilities(torch.tensor(rows), wish).tolist()

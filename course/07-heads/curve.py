@@ -1,13 +1,13 @@
 """The run whose loss is compared with the recorded band."""
 
+from buildgpt.course.curves import ATTENDING, trained
+
 STEPS = 60
-WIDTH, IN_A_ROW = 3.0, 8  # attention is learnt earlier or later, and stays ahead or behind
+WIDTH, IN_A_ROW = ATTENDING
 UNTIL = "08"  # then there are blocks
 
 
 def losses(mine, text, seed):
     """The loss of each step of 16 sequences of 32 tokens."""
-    from buildgpt.course.curves import trained
-
     model = {"width": 32, "heads": 4}
     return trained(mine, text, model, {"steps": STEPS, "seed": seed, "lr": 0.01})

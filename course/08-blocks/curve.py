@@ -1,13 +1,13 @@
 """The run whose loss is compared with the recorded band."""
 
+from buildgpt.course.curves import ATTENDING, trained
+
 STEPS = 60
-WIDTH, IN_A_ROW = 3.0, 8  # attention is learnt earlier or later, and stays ahead or behind
+WIDTH, IN_A_ROW = ATTENDING
 UNTIL = "09"  # then there is another beginning
 
 
 def losses(mine, text, seed):
     """The loss of each step of 16 sequences of 32 tokens."""
-    from buildgpt.course.curves import trained
-
     model = {"layers": 2, "heads": 4, "width": 32}
     return trained(mine, text, model, {"steps": STEPS, "seed": seed, "lr": 0.003})

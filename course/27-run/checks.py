@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 from buildgpt.course.checking import (
+    acting,
     check,
     equal,
     expect,
@@ -342,13 +343,9 @@ def tried_first(mine):
 
 @check("when a run in limited time is over, rank 0 says for all", step="pace")
 def one_clock(mine):
-    import dataclasses
-
     train = TRAIN | {"steps": 50, "max_seconds": 1e6, "eval_every": 0, "checkpoint_every": 0}
     with small_trainer(mine, TEXT, MODEL, train) as own:
-        kind = type("Told", (type(own.runtime),), {"agree": lambda self, value: 5.0})
-        places = {f.name: getattr(own.runtime, f.name) for f in dataclasses.fields(own.runtime)}
-        own.runtime = kind(**places)
+        own.runtime = acting(own.runtime, {"agree": lambda self, value: 5.0})
         quiet(own.run)
         causes = ["each rank goes by its own clock: ask runtime.agree"]
         equal(own.step, 5, given="steps done where rank 0 says that 5 are possible", causes=causes)

@@ -5,8 +5,10 @@ from buildgpt.course.gallery import trained
 
 def talk(mine, text, prompt):
     """The modern model, its matrices updated by Muon."""
-    model = {"layers": 3, "heads": 4, "width": 96} | {"init_std": 0.05, "architecture": "modern"}
-    train = {"steps": 800, "tokens_per_step": 1024} | {
+    model = {"layers": 3, "heads": 4, "width": 96, "init_std": 0.05, "architecture": "modern"}
+    train = {
+        "steps": 800,
+        "tokens_per_step": 1024,
         "lr": 0.004,
         "warmup_steps": 80,
         "optimizer": "muon",

@@ -554,9 +554,10 @@ def main() -> None:
             raise
         if type(error).__name__ == "NoArgsIsHelpError":  # a group of verbs, and no verb
             print(error.format_message())
-            sys.exit(0)
-        words = [program_name(), *verbs_of(getattr(error, "ctx", None)), "--help"]
-        status = complain(f"{error.format_message().rstrip('.')}; see: {' '.join(words)}", 2)
+            status = 0
+        else:
+            words = [program_name(), *verbs_of(getattr(error, "ctx", None)), "--help"]
+            status = complain(f"{error.format_message().rstrip('.')}; see: {' '.join(words)}", 2)
     sys.exit(status or 0)
 
 

@@ -12,6 +12,7 @@ A check is about behaviour: never about source text, inner names or the order of
 """
 
 import ast
+import dataclasses
 import importlib.util
 import json
 import tempfile
@@ -344,6 +345,13 @@ def small_trainer(
         yield trainer(mine, recipe, runtime=runtime)
 
 
+def acting(runtime: Any, methods: dict[str, Callable[..., Any]], **places: Any) -> Any:
+    """Their Runtime with some methods and fields replaced."""
+    kind = type("Acting", (type(runtime),), methods)
+    fields = {field.name: getattr(runtime, field.name) for field in dataclasses.fields(runtime)}
+    return kind(**(fields | places))
+
+
 @contextmanager
 def recipe_folder(
     mine: Mine, text: bytes, model: dict[str, Any], train: dict[str, Any]
@@ -372,7 +380,7 @@ def top_level(path: Path) -> set[str]:
     for node in body:
         if isinstance(node, ast.Assign):
             found |= {target.id for target in node.targets if isinstance(target, ast.Name)}
-        elif isinstance(node, ast.ImportFrom) and node.level and node.module:
-            if "." in node.module:  # from a folder below; a file beside is looked through itself
-                found |= {name.asname or name.name for name in node.names}
+        # What comes from a folder below; a file beside is looked through itself.
+        elif isinstance(node, ast.ImportFrom) and node.level and "." in (node.module or ""):
+            found |= {name.asname or name.name for name in node.names}
     return found

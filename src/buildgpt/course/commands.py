@@ -243,8 +243,8 @@ def predict(
     guess = verbs.read_guess(number or typer.prompt("Your guess"))
     folder.state.predictions[asked.name] = guess
     folder.save()
-    verdict = "Near enough" if asked.is_near(guess) else "Not quite"
-    verdict = "Yes" if f"{guess:,g}" == asked.shown else verdict
+    near = "Near enough" if asked.is_near(guess) else "Not quite"
+    verdict = "Yes" if f"{guess:,g}" == asked.shown else near
     out.say(f"{verdict}: you said {guess:g}, it is {asked.shown}.", "bold")
     out.say()
     out.blocks([Block("words", asked.reasoning)])
@@ -411,6 +411,7 @@ def copy_here(folder: "Folder") -> "Copy | None":
 def check_bug(folder: "Folder", copy: "Copy", as_json: bool) -> bool:
     """Whether a bug is gone, and nothing else with it; says so."""
     from . import zoo
+    from .show import held
 
     outcomes = copy.check()
     good = all(outcome.passed for outcome in outcomes)
@@ -425,8 +426,7 @@ def check_bug(folder: "Folder", copy: "Copy", as_json: bool) -> bool:
         out.say()
         out.command(f"bug {copy.bug.number} --hint", "if you are stuck")
         return False
-    which = "check holds" if len(outcomes) == 1 else "checks hold"
-    out.say(f"Found and mended: {len(outcomes)} {which}.", "bold green")
+    out.say(f"Found and mended: {held(outcomes)}.", "bold green")
     out.say()
     out.bug_told(copy)
     return True

@@ -8,14 +8,13 @@ course/curves.json       the band of each, as `tools/course.py curves` recorded 
 
 import json
 import math
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, pvariance
 from typing import Any
 
-from .checking import text_data, trainer
+from .checking import small_trainer
 from .folder import Folder, wrong
 from .runner import steps_done
 from .series import Lesson, Series
@@ -23,6 +22,8 @@ from .trying import call, failed, script
 
 WIDTH = 2.0  # the band: so many standard deviations to either side of the mean
 IN_A_ROW = 5  # steps outside, all above or all below, until a run has left it
+# The same where there is attention, which is learnt earlier or later, and stays ahead or behind.
+ATTENDING = 3.0, 8
 SMOOTH = 5  # the spread at a step is that of so many steps before and after it, too
 SEED = 1337
 
@@ -159,13 +160,8 @@ def trained(mine: Any, text: Path, model: dict[str, Any], train: dict[str, Any])
     """The losses of a run as a recipe says, of 16 rows of 32 tokens at once; from lesson 5 on."""
     if mine.done("15-accumulate/mean"):
         train = train | {"micro_batch": 16}
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        recipe = mine.Recipe(
-            model=mine.ModelConfig(context=32, **model),
-            data=text_data(mine, Path(folder), text.read_bytes()),
-            train=mine.TrainConfig(tokens_per_step=512, **train),
-        )
-        made = trainer(mine, recipe)
+    sizes, wishes = {"context": 32} | model, {"tokens_per_step": 512} | train
+    with small_trainer(mine, text.read_bytes(), sizes, wishes) as made:
         return watched(made.model, made.run)
 
 

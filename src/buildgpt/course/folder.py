@@ -46,9 +46,9 @@ class State:
     predictions: dict[str, float] = field(default_factory=dict)
     bugs: dict[str, str] = field(default_factory=dict)  # of the zoo, by name: open, found, shown
 
-    def remembered(self) -> tuple[Any, ...]:
-        """What is remembered by name."""
-        return self.hints, self.predictions, self.bugs
+    def __post_init__(self) -> None:
+        if not all(isinstance(part, dict) for part in (self.hints, self.predictions, self.bugs)):
+            raise TypeError("what is remembered is remembered by name")
 
 
 class Folder:
@@ -59,8 +59,6 @@ class Folder:
         self.state_file = path / ".course" / "state.json"
         try:
             self.state = State(**json.loads(self.state_file.read_text(encoding="utf-8")))
-            if not all(isinstance(part, dict) for part in self.state.remembered()):
-                raise ValueError
         except FileNotFoundError:
             raise wrong(
                 f"{path.resolve()} is no folder of the course; cd into yours, or make one with:"
@@ -154,7 +152,7 @@ class Folder:
             shutil.copyfile(demo, self.path / "try.py")
 
     def go_back(self, state: State) -> None:
-        """Be where they were before a step that could not be taken; what is kept stays."""
+        """Be at an earlier place again; what is kept stays as it is."""
         self.state = state
         self.save()
         self.place_demo()

@@ -46,6 +46,11 @@ def paint(code: str) -> Text:
     return painted
 
 
+def held(outcomes: list[Outcome]) -> str:
+    """How many checks hold."""
+    return "1 check holds" if len(outcomes) == 1 else f"{len(outcomes)} checks hold"
+
+
 def fate(handed: Handed) -> str:
     """What became of a step that was to be put into a learner's files."""
     if not (handed.files or handed.failed or handed.own or handed.lacking):
@@ -258,8 +263,7 @@ class Screen:
             self.say(f"Nothing is checked at {where}.")
             return True
         if not failed:
-            which = "check holds" if len(outcomes) == 1 else "checks hold"
-            self.say(f"All good: {len(outcomes)} {which} up to {where}.", "bold green")
+            self.say(f"All good: {held(outcomes)} up to {where}.", "bold green")
             if gone := retired(folder.series, folder.lesson):
                 self.say(f"{gone} of earlier lessons are due no more: what they saw was replaced.")
             return True
@@ -298,9 +302,7 @@ class Screen:
         """One module of theirs among the reference's."""
         failed = found.failed
         if not failed:
-            self.say(
-                f"  {found.module:<20} yours fits in: {len(found.outcomes)} checks hold", "green"
-            )
+            self.say(f"  {found.module:<20} yours fits in: {held(found.outcomes)}", "green")
             return
         verdict = f"yours differs: {len(failed)} of {len(found.outcomes)} checks fail"
         if lacking := re.search(r"cannot import name '(\w+)'", failed[0].seen):
