@@ -15,7 +15,7 @@ import pytest
 
 from buildgpt.course import prose, runner, verbs
 from buildgpt.course.folder import END, Folder, place_shards
-from buildgpt.course.handing import Merged, hand_over
+from buildgpt.course.handing import Merged, blocks, hand_over, joined, members, same_code
 from buildgpt.course.patches import BadPatch, parse
 from buildgpt.course.runner import Outcome, due_checks, run_checks, steps_done
 from buildgpt.course.series import (
@@ -510,6 +510,127 @@ def test_a_changed_definition_that_a_file_lacks_is_named_and_never_put_in():
     done = hand_over(f"import os\n\n\n{mine}", before, after)
     assert (done.own, done.lacking) == ([""], ["build"])  # the head differs, SECTIONS is theirs
     assert done.text.startswith("import os\n")
+
+
+STORE = """
+class Store:
+    \"\"\"What there is.\"\"\"
+
+    path: str
+    limit: int = 3
+
+    def save(self):
+        return self.path
+
+    def load(self):
+        return self.limit
+
+    def old(self):
+        return 0
+"""
+
+
+def changed_store() -> str:
+    """The class with a field more, a method changed, one new and one gone."""
+    after = STORE.replace("    limit: int = 3\n", "    limit: int = 3\n    kept: int = 2\n")
+    after = after.replace("return self.path", "return self.path, self.kept")
+    new = "    def count(self):\n        return self.kept\n"
+    return after.replace("    def old(self):\n        return 0\n", new)
+
+
+def test_of_a_class_that_is_partly_their_own_the_other_methods_follow():
+    mine = STORE.replace("return self.limit", "return 7 * self.limit")
+    done = hand_over(mine, STORE, changed_store())
+    assert done == Merged(changed_store().replace("return self.limit", "return 7 * self.limit")[1:])
+    mine = STORE.replace("return self.path", 'return f"{self.path}"')
+    done = hand_over(mine, STORE, changed_store())
+    assert (done.own, done.lacking) == (["Store.save"], [])
+    assert "kept: int = 2\n\n    def save" in done.text
+    assert 'f"{self.path}"' in done.text
+    assert "def count" in done.text
+    assert "def old" not in done.text
+    assert hand_over(done.text, STORE, changed_store()) == done  # once more changes nothing
+
+
+def test_what_a_method_counts_on_and_their_class_lacks_is_named():
+    fields = "    path: str\n    limit: int = 3\n"
+    stored = "    def __init__(self):\n        self.path, self.most = 'a', 3\n"
+    mine = STORE.replace(fields, stored).replace("self.limit", "self.most")
+    done = hand_over(mine, STORE, changed_store().replace("self.kept", "self.limit"))
+    assert done.lacking == ["Store.limit"]
+    assert stored in done.text
+    done = hand_over(mine, STORE, STORE.replace("limit: int = 3", "limit: int = 4"))
+    assert (done.lacking, done.text) == (["Store.limit"], mine[1:])
+
+
+def test_a_method_that_goes_stays_where_their_own_needs_it():
+    mine = STORE.replace("return self.limit", "return self.limit + self.old()")
+    assert "def old" in hand_over(mine, STORE, changed_store()).text
+
+
+@pytest.mark.parametrize("gap", ["  ", "\t"])
+def test_a_class_that_is_indented_otherwise_stays_their_own(gap):
+    mine = STORE.replace("    ", gap).replace("return self.limit", "return 7")
+    done = hand_over(mine, STORE, changed_store())
+    assert (done.own, done.text) == (["Store"], mine[1:])
+
+
+def test_the_first_line_of_a_class_follows_or_is_named():
+    before, after = STORE.replace("Store:", "Store(A):"), STORE.replace("Store:", "Store(B):")
+    mine = before.replace("return self.limit", "return 7")
+    assert "class Store(B):" in hand_over(mine, before, after).text
+    done = hand_over(mine.replace("(A)", "(Mine)"), before, after)
+    assert (done.own, "class Store(Mine):" in done.text) == (["the first line of Store"], True)
+
+
+def with_own_method(code: str, classes: dict[str, str]) -> str:
+    """A file in which one method of each of these classes is a learner's own."""
+    parts = blocks(code)
+    for name, method in classes.items():
+        if method in (inside := members(parts.get(name, "class _: x"))):
+            inside[method] = inside[method].rstrip("\n") + "\n        mine = True\n"
+            parts[name] = joined(inside)
+    return "\n\n\n".join(text.strip("\n") for text in parts.values()) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "method"),
+    [
+        ("gpt/train.py", "Trainer", "update"),
+        ("gpt/train.py", "Trainer", "__init__"),
+        ("gpt/runtime.py", "Runtime", "sum"),
+        ("gpt/model.py", "GPT", "forward"),
+    ],
+)
+def test_who_has_one_method_of_their_own_gets_the_rest_of_the_class(path, name, method):
+    """Through the whole series: only what changes that very method is left to them."""
+    theirs, left = "", []
+    for step in SERIES.steps:
+        if path in step.patch.files:
+            before, after = (SERIES.tree(at).get(path, "") for at in (step.index, step.index + 1))
+            done = hand_over(theirs, before, after)
+            assert set(done.own) <= {f"{name}.{method}"}
+            assert {lack.partition(".")[0] for lack in done.lacking} <= {name}
+            theirs = with_own_method(after, {name: method})
+            if done.own:  # they bring it in
+                got, want = members(blocks(done.text)[name]), members(blocks(theirs)[name])
+                assert got.keys() == want.keys()
+                assert all(same_code(got[key], want[key]) for key in got if key != method)
+                left.append(step)
+    assert left
+
+
+def test_a_miss_in_a_step_that_was_handed_over_names_what_was_left(at_step, course):
+    folder = at_step("24.3")
+    path = "gpt/train.py"
+    ours = SERIES.tree(folder.step.index + 1)
+    own = with_own_method(ours[path], {"Trainer": "restore"})
+    write_tree(folder.path, ours | {path: own})
+    said = " ".join(course(folder, "next", "--anyway").out.split())
+    assert "Your own stays as it is: Trainer.restore in gpt/train.py." in said
+    assert "mine = True" in folder.code()[path]
+    here = Folder(folder.path, SERIES)
+    assert verbs.left_to_them(here) == ["Trainer.restore in gpt/train.py"]
 
 
 OTHERWISE = """

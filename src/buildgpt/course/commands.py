@@ -186,6 +186,9 @@ def show_check(folder: "Folder", out: "Screen") -> bool:
     elif folder.step and folder.step.kind == "type":
         out.say()
         out.command("hint", "if you are stuck")
+    elif left := verbs.left_to_them(folder):
+        out.say()
+        out.say(f"This step was left to you where your code is your own: {', '.join(left)}.")
     return good
 
 

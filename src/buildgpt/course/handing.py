@@ -1,11 +1,13 @@
 """Steps that are handed over: a change of the reference's, put into a learner's own file.
 
-Only what surely fits is put in. What a learner wrote otherwise, or does not have, is named, and
-stays for them to bring in.
+Only what surely fits is put in, function by function, and method by method in a class of which
+some is the learner's own. What they wrote otherwise, or do not have, is named, and stays for them
+to bring in.
 """
 
 import ast
 from dataclasses import dataclass, field
+from typing import TypeGuard
 
 
 @dataclass
@@ -13,7 +15,7 @@ class Merged:
     """A learner's file with a step's change, and the symbols that they have to see to."""
 
     text: str
-    own: list[str] = field(default_factory=list)  # theirs differ, and stay; "" is the file's head
+    own: list[str] = field(default_factory=list)  # theirs differ, and stay; "" is a head of one
     lacking: list[str] = field(default_factory=list)  # to be changed or used, and not there
 
 
@@ -26,35 +28,80 @@ def hand_over(theirs: str, before: str, after: str) -> Merged:
     if not theirs.strip() or same_code(theirs, before):
         return Merged(after)
     old, new, mine = blocks(before), blocks(after), blocks(theirs)
-    done, put = Merged(""), []
-    for name, text in new.items():
-        if name and old.get(name) != text:
-            put += settle(name, text, old, mine, list(new), done)
-    for name in old.keys() - new.keys():
-        if name in mine and same_code(mine[name], old[name]):
-            del mine[name]
+    done = Merged("")
+    put = merge(mine, old, new, done)
     done.own += head_of(mine, old.get("", ""), new.get("", ""), used(put))
     wanted = used(put) & {*new} - {*mine} - bound(mine[""])
     done.lacking += sorted(wanted - {*done.lacking})
-    done.text = "\n\n\n".join(text.strip("\n") for text in mine.values()) + "\n"
+    done.text = "\n\n\n".join(t.strip("\n") for t in mine.values()).lstrip("\n") + "\n"
     return done
 
 
-def settle(
-    name: str, text: str, old: dict[str, str], mine: dict[str, str], order: list[str], done: Merged
+def merge(
+    mine: dict[str, str], old: dict[str, str], new: dict[str, str], done: Merged, of: str = ""
 ) -> list[str]:
-    """One symbol that a step adds or changes; returns the code that was put in, if it was."""
+    """Put the parts that a step adds or changes into theirs; returns the code that was put in.
+
+    `of` is what a part's name is told with: "Trainer." for the parts of that class.
+    """
+    put = []
+    for name in new:
+        if name and old.get(name) != new[name]:
+            put += settle(name, mine, old, new, done, of)
+    for name in old.keys() - new.keys():
+        others = [text for key, text in mine.items() if key and key != name]
+        needed = used(others) | attributes(others)
+        if name in mine and same_code(mine[name], old[name]) and name not in needed:
+            del mine[name]
+    return put
+
+
+def settle(
+    name: str,
+    mine: dict[str, str],
+    old: dict[str, str],
+    new: dict[str, str],
+    done: Merged,
+    of: str,
+) -> list[str]:
+    """One part that a step adds or changes; returns the code that was put in, if it was."""
+    text = new[name]
     if name not in mine and name in old:
-        done.lacking.append(name)
+        done.lacking.append(of + name)
     elif name not in mine:
-        insert(mine, name, text, order)
+        insert(mine, name, text, [*new])
         return [text]
     elif same_code(mine[name], old.get(name, "")):
         mine[name] = text
         return [text]
+    elif all(map(is_class, (mine[name], old.get(name, ""), text))):
+        return settle_class(name, text, old[name], mine, done)
     elif not same_code(mine[name], text):
-        done.own.append(name)
+        done.own.append(of + name)
     return []
+
+
+def settle_class(
+    name: str, text: str, before: str, mine: dict[str, str], done: Merged
+) -> list[str]:
+    """A class of which some is their own: what is not follows the step."""
+    old, new, parts = members(before), members(text), members(mine[name])
+    inside = Merged("")
+    put = merge(parts, old, new, inside, f"{name}.")
+    here, was, now = (f"{head}    pass\n" for head in (parts[""], old[""], new[""]))
+    if same_code(here, was):
+        parts[""] = new[""]
+    elif not same_code(was, now):
+        inside.own.append(f"the first line of {name}")
+    whole = joined(parts)
+    if not is_class(whole):  # laid out in a way that ours does not fit into
+        done.own.append(name)
+        return []
+    lacks = attributes(put) & known(text) - known(whole)
+    done.own += inside.own
+    done.lacking += inside.lacking + sorted(f"{name}.{lack}" for lack in lacks)
+    mine[name] = whole
+    return put
 
 
 def insert(mine: dict[str, str], name: str, text: str, order: list[str]) -> None:
@@ -122,8 +169,25 @@ def constants(head: str, names: set[str]) -> str:
 
 def used(code: list[str]) -> set[str]:
     """The names that some code reads."""
-    nodes = (node for text in code for node in ast.walk(ast.parse(text)))
+    nodes = (node for text in code for node in ast.walk(parsed(text)))
     return {node.id for node in nodes if isinstance(node, ast.Name)}
+
+
+def attributes(code: list[str], of: type[ast.expr_context] = ast.Load) -> set[str]:
+    """The attributes of itself, self.name, that a class's code reads."""
+    nodes = (node for text in code for node in ast.walk(parsed(text)))
+    return {
+        node.attr
+        for node in nodes
+        if isinstance(node, ast.Attribute)
+        and ast.unparse(node.value) == "self"
+        and isinstance(node.ctx, of)
+    }
+
+
+def known(code: str) -> set[str]:
+    """The attributes that a class has from its own code: fields, methods and what it stores."""
+    return {*members(code)} | attributes([code], ast.Store)
 
 
 def statements(head: str) -> set[str]:
@@ -143,13 +207,26 @@ def same_code(one: str, other: str) -> bool:
 
 def shape(code: str) -> str:
     """A program without comments, docstrings and layout."""
-    tree = ast.parse(code)
+    tree = parsed(code)
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(body, list):  # what a docstring alone filled, `pass` fills as well
             kept = [part for part in body if not (is_text(part) or isinstance(part, ast.Pass))]
             node.body = kept  # type: ignore[attr-defined]
     return ast.dump(tree)
+
+
+def parsed(code: str) -> ast.Module:
+    """Some code, which may be what stands within a class."""
+    return ast.parse(f"class _:\n{code}" if code.startswith((" ", "\t")) else code)
+
+
+def is_class(code: str) -> bool:
+    """Whether some code is one class and nothing else."""
+    try:
+        return [type(node) for node in ast.parse(code).body] == [ast.ClassDef]
+    except SyntaxError:
+        return False
 
 
 def is_text(node: ast.AST) -> bool:
@@ -159,14 +236,39 @@ def is_text(node: ast.AST) -> bool:
 
 def blocks(code: str) -> dict[str, str]:
     """A file in parts: "" is its head, then each class and function with what follows it."""
+    body = ast.parse(code).body
+    kinds = [*map(is_definition, body), True]
+    return cut(code, [node for node in body[kinds.index(True) :] if not is_text(node)])
+
+
+def members(code: str) -> dict[str, str]:
+    """A class in parts: "" is its head, then each field and method with what follows it."""
+    (node,) = ast.parse(code).body
+    assert isinstance(node, ast.ClassDef)
+    return cut(code, [part for part in node.body if not is_text(part)])
+
+
+def joined(parts: dict[str, str]) -> str:
+    """A class from its parts: fields line by line, a blank line around methods."""
+    text, before = parts[""].strip("\n"), True
+    for name, part in parts.items():
+        if name:
+            method = part.lstrip().startswith(("def ", "@", "class "))
+            text += ("\n\n" if method or before else "\n") + part.strip("\n")
+            before = method
+    return f"{text}\n"
+
+
+def cut(code: str, nodes: list[ast.stmt]) -> dict[str, str]:
+    """Code in parts that begin with these statements, by name; "" is what stands before."""
     lines = code.split("\n")  # as Python counts them; splitlines() cuts at form feeds, too
     found: dict[str, str] = {}
     starts = [(0, "")]
-    for node in ast.parse(code).body:
-        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+    for node in nodes:
+        if is_definition(node):
             first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
             starts.append((first - 1, node.name))
-        elif starts[-1][1] and not is_text(node):
+        else:
             name = ast.unparse(node).split("=")[0].split(":")[0].strip()
             starts.append((node.lineno - 1, name))
     for (start, name), (stop, _) in zip(starts, [*starts[1:], (len(lines), "")]):
@@ -174,3 +276,8 @@ def blocks(code: str) -> dict[str, str]:
             name += " "
         found[name] = "\n".join(lines[start:stop]).strip("\n") + "\n"
     return found
+
+
+def is_definition(node: ast.AST) -> TypeGuard[ast.ClassDef | ast.FunctionDef]:
+    """Whether a statement defines a class or a function."""
+    return isinstance(node, ast.ClassDef | ast.FunctionDef)

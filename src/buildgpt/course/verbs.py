@@ -54,12 +54,10 @@ class Handed:
     failed: str = ""  # why all of it was taken back
 
 
-def take(folder: Folder, step: Step) -> Handed:
-    """Put a step into their code; what cannot be imported afterwards is taken back."""
+def planned(folder: Folder, step: Step) -> tuple[Handed, dict[str, str]]:
+    """What handing a step over would do: what it leaves to them, and their files with it."""
     before, after = folder.series.tree(step.index), folder.series.tree(step.index + 1)
-    folder.keep_present()
     theirs, handed, written = folder.code(), Handed([], [], []), {}
-    there = folder.contents(step.patch.files)
     for path in step.patch.files:
         try:
             merged = hand_over(theirs.get(path, ""), before.get(path, ""), after[path])
@@ -69,6 +67,26 @@ def take(folder: Folder, step: Step) -> Handed:
         handed.lacking += [f"{name} in {path}" for name in merged.lacking]
         if merged.text != theirs.get(path):
             written[path] = merged.text
+    return handed, written
+
+
+def left_to_them(folder: Folder) -> list[str]:
+    """What of the step at hand they have otherwise, if it is one that is handed over."""
+    if not folder.step or folder.step.kind != "take":
+        return []
+    try:
+        handed, _ = planned(folder, folder.step)
+    except load_core().config.UserError:  # it is no Python; the checks say that
+        return []
+    return [*handed.own, *handed.lacking]
+
+
+def take(folder: Folder, step: Step) -> Handed:
+    """Put a step into their code; what cannot be imported afterwards is taken back."""
+    before = folder.series.tree(step.index)
+    handed, written = planned(folder, step)
+    folder.keep_present()
+    theirs, there = folder.code(), folder.contents(step.patch.files)
     differs = any(not same_code(text, before.get(path, "")) for path, text in theirs.items())
     # What could not be imported before cannot tell whether the step fits.
     tells = differs and not unimportable(folder, [path for path in written if path in theirs])
