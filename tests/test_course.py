@@ -813,6 +813,42 @@ MISTAKES = {
         ("RandomState([self.seed, epoch])", "RandomState(self.seed + epoch)"),
         "seed and epoch are added",
     ),
+    "a thousand epochs for each seed": (
+        "02-targets/shuffle",
+        "data",
+        ("RandomState([self.seed, epoch])", "RandomState(1000 * self.seed + epoch)"),
+        "seed and epoch are added",
+    ),
+    "a thousand seeds for each epoch": (
+        "02-targets/shuffle",
+        "data",
+        ("RandomState([self.seed, epoch])", "RandomState(self.seed + 1000 * epoch)"),
+        "seed and epoch are added",
+    ),
+    "a vocabulary of one's own is not asked for": (
+        "04-recipe/trainer",
+        "train",
+        ("recipe.model.vocab_size or self.tokenizer", "self.tokenizer"),
+        "whatever the recipe says",
+    ),
+    "the command's text has its default length": (
+        "04-recipe/command",
+        "train",
+        (", sample.max_tokens)", ", 200)"),
+        "sample.max_tokens, here 0, is not used",
+    ),
+    "the command forgets the temperature": (
+        "05-sampling/mood",
+        "train",
+        ("sample.max_tokens, sample.temperature,", "sample.max_tokens, 0.8,"),
+        "does not hand sample.temperature on",
+    ),
+    "the command forgets top-k": (
+        "05-sampling/mood",
+        "train",
+        ("sample.temperature, sample.top_k)", "sample.temperature)"),
+        "does not hand sample.top_k on",
+    ),
     "one token too many": (
         "02-targets/epochs",
         "data",

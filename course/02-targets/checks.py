@@ -131,9 +131,14 @@ def by_seed(mine):
     ]
     given = "300 positions, asked at once and one by one from the last to the first"
     expect(wanted == same_backwards, "two orders", "the same order", given, causes)
-    causes = ["seed and epoch are added, so that the next seed begins with this one's second epoch"]
-    given = "epoch 1 with seed 1, and epoch 0 with seed 2"
-    expect(wanted[100:200] != firsts(other, 0, 100), "the same order", "two orders", given, causes)
+    causes = ["seed and epoch are added, so that one seed begins with another's later epoch"]
+    for epoch in (1, 3, 10, 100, 1000, 1024, 10_000, 100_000):
+        given = f"epoch {epoch} with seed 1, and epoch 0 with seed 2"
+        found = firsts(one, 100 * epoch, 100)
+        expect(found != firsts(other, 0, 100), "the same order", "two orders", given, causes)
+        given = f"epoch 1 with seed 1, and epoch 0 with seed {1 + epoch}"
+        found = firsts(make(mine, 1001, 10, 1 + epoch), 0, 100)
+        expect(wanted[100:200] != found, "the same order", "two orders", given, causes)
     causes = ["the seed is not used"]
     given = "the first 100 sequences with seeds 1 and 2"
     expect(wanted[:100] != firsts(other, 0, 100), "the same order", "two orders", given, causes)

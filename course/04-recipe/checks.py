@@ -4,6 +4,7 @@ import contextlib
 import io
 import re
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from buildgpt.course.checking import (
@@ -17,6 +18,7 @@ from buildgpt.course.checking import (
     text_data,
     toy,
 )
+from buildgpt.course.checking import command as run_command
 from buildgpt.course.checking import trainer as trainer_of
 
 TEXT = "abcab " * 200
@@ -94,6 +96,11 @@ def vocabulary(mine):
     with small(mine) as recipe:
         found = trainer_of(mine, recipe).model(torch.tensor([[65]])).shape[-1]
     equal(found, 257, given="model.vocab_size = 0: how many logits a token gets")
+    with small(mine) as recipe:
+        model = replace(recipe.model, vocab_size=300)
+        found = trainer_of(mine, replace(recipe, model=model)).model(torch.tensor([[65]])).shape[-1]
+    causes = ["the tokenizer's vocabulary is taken whatever the recipe says"]
+    equal(found, 300, given="model.vocab_size = 300: how many logits a token gets", causes=causes)
 
 
 @check("the same recipe trains the same model; another seed, another one", step="trainer")
@@ -219,27 +226,22 @@ def overrides(mine):
     "the command trains, lets the model talk, and says in one line what is wrong", step="command"
 )
 def command(mine):
-    with small(mine) as recipe, recipe_file("") as path:
-        words = [str(path), "--set", f"data.path={Path(recipe.data.path).as_posix()}"]
-        words += ["--set", "train.steps=5", "--set", "sample.prompt=ab", "--set", "model.context=8"]
-        for key, size in (("layers", 1), ("heads", 2), ("width", 16)):
-            if hasattr(recipe.model, key):
-                words += ["--set", f"model.{key}={size}"]
-        if mine.done("27-run/size"):
-            words += ["--set", "train.tokens_per_step=64"]
-        if mine.done("14-resume/restore"):
-            words += ["--runs", str(path.parent / "runs")]
-        out, err = io.StringIO(), io.StringIO()
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            status = mine.main(words)
-            wrong = mine.main([*words, "--set", "train.step=1"])
-            missing = mine.main(["nowhere.toml"])
-    equal(status or 0, 0, given="the exit status of a run that went well")
-    talks = "\nab" in "\n" + out.getvalue().replace("    | ", "")  # so marked from lesson 26 on
-    expect(talks, out.getvalue()[-80:], "ab and its continuation", "output")
-    expect(bool(wrong) and bool(missing), (wrong, missing), "not 0", "statuses of wrong words")
-    said = err.getvalue().strip().splitlines()
-    equal(len(said), 2, given=f"lines on stderr for two mistakes: {said}")
+    wishes, text = ("train.steps=5", "sample.prompt=ab", "sample.max_tokens=0"), TEXT.encode()
+    status, out, err = run_command(mine, text, *wishes)
+    equal((status, err), (0, ""), given="exit status and stderr of a run that went well")
+    causes = ["sample.max_tokens, here 0, is not used", "the prompt is not told with its text"]
+    expect("ab" in out.splitlines(), out[-80:], "a line with the prompt, ab, alone", "out", causes)
+    status, out, _ = run_command(mine, text, *wishes[:2])
+    talks = "\nab" in f"\n{out}" and "ab" not in out.splitlines()
+    expect(talks, out[-80:], "ab and its continuation", "output")
+    status, _, err = run_command(mine, text, *wishes, "train.step=1")
+    told = (bool(status), len(err.strip().splitlines()))
+    equal(told, (True, 1), given=f"a status that is not 0, and lines on stderr: {err!r}")
+    err = io.StringIO()
+    with contextlib.redirect_stderr(err):
+        status = mine.main(["nowhere.toml"])
+    told = (bool(status), len(err.getvalue().strip().splitlines()))
+    equal(told, (True, 1), given=f"the same for a file that is not there: {err.getvalue()!r}")
 
 
 @check("errors of the earlier lessons are UserErrors, which the command can tell", step="command")

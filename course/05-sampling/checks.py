@@ -7,6 +7,7 @@ import numpy as np
 from buildgpt.course.checking import (
     Failed,
     check,
+    command,
     continuation,
     equal,
     expect,
@@ -213,6 +214,18 @@ def moods(mine):
     recipe = mine.Recipe(sample=mine.SampleConfig(temperature=0.0, top_k=3))
     near(recipe.sample.temperature, 0.0, 0, "SampleConfig(temperature=0.0).temperature")
     equal(recipe.sample.top_k, 3, given="SampleConfig(top_k=3).top_k")
+
+
+@check("the command's text is drawn at the recipe's temperature and top-k", step="mood")
+def commanded(mine):
+    run = ("train.steps=40", "train.lr=0.1", "sample.prompt=ab", "sample.max_tokens=60")
+    for mood in ("sample.temperature=0", "sample.top_k=1"):
+        _, out, _ = command(mine, b"abcab " * 200, *run, mood)
+        text = f"\n{out}".partition("\nab")[2].partition("\n")[0]
+        causes = [f"main does not hand {mood.partition('=')[0]} on"]
+        given = f"'abcab ' learnt for 40 steps, {mood}: what follows on ab"
+        few = bool(text) and {*text} <= {*"abc "}
+        expect(few, repr(text), "letters of that text alone: a, b, c and blanks", given, causes)
 
 
 @check("temperature, top-k and top-p go together, for each row alone", step="top-p")

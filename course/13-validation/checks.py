@@ -142,7 +142,7 @@ def by_hand(mine):
     for start in range(0, 20, 8):
         window = torch.tensor(ids[start : start + 9])[None]
         chances = model(window[:, :-1]).log_softmax(-1)
-        total -= float(chances.gather(2, window[:, 1:, None]).sum())
+        total -= chances.gather(2, window[:, 1:, None]).sum().item()
     near(found.loss, total / 20, 1e-6, "21 tokens in windows of 8")
     expect(isinstance(found.loss, float), type(found.loss).__name__, "a float", "Evaluation.loss")
     clean = all(p.grad is None for p in model.parameters())

@@ -14,12 +14,13 @@ A check is about behaviour: never about source text, inner names or the order of
 import ast
 import dataclasses
 import importlib.util
+import io
 import json
 import tempfile
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -367,6 +368,27 @@ def recipe_folder(
         lines += ["[runtime]", "device = 'cpu'", "dtype = 'fp32'"]
         (place / "tiny.toml").write_text("\n".join(lines), encoding="utf-8")
         yield place
+
+
+def command(mine: Mine, text: bytes, *settings: str) -> tuple[int, str, str]:
+    """Run their command once, on a text and a small model, with these words after --set; returns
+    its exit status and what it said on stdout and stderr."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
+        place, known = Path(name), mine.ModelConfig()
+        recipe = place / "small.toml"
+        recipe.write_text("", encoding="utf-8")
+        sizes = {"context": 8, "layers": 1, "heads": 2, "width": 16}
+        wishes = [f"model.{key}={size}" for key, size in sizes.items() if hasattr(known, key)]
+        wishes += [f"data.path={Path(text_data(mine, place, text).path).as_posix()}"]
+        wishes += ["train.tokens_per_step=64", *settings]
+        words = [str(recipe), *(word for wish in wishes for word in ("--set", wish))]
+        if mine.done("14-resume/restore"):
+            words += ["--runs", str(place / "runs")]
+        out, err = io.StringIO(), io.StringIO()
+        with redirect_stdout(out), redirect_stderr(err):
+            status = mine.main(words)
+    said = out.getvalue().replace("    | ", "")  # samples are marked so from lesson 26 on
+    return status or 0, said, err.getvalue()
 
 
 def top_level(path: Path) -> set[str]:
