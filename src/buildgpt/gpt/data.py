@@ -59,7 +59,7 @@ def open_shard(path: Path) -> np.ndarray:
             " make it again"
         )
     if tokens == 0:
-        return np.empty(0, TOKEN)  # nothing cannot be mapped
+        return np.empty(0, TOKEN)  # nothing to map
     return np.memmap(path, dtype=TOKEN, mode="r", offset=HEADER_BYTES, shape=(tokens,))
 
 
