@@ -96,6 +96,12 @@ def vocabulary(mine):
     with small(mine) as recipe:
         found = trainer_of(mine, recipe).model(torch.tensor([[65]])).shape[-1]
     equal(found, 257, given="model.vocab_size = 0: how many logits a token gets")
+
+
+@check("a vocabulary of one's own is the model's", step="trainer", until="20-device")
+def own_vocabulary(mine):
+    import torch
+
     with small(mine) as recipe:
         model = replace(recipe.model, vocab_size=300)
         found = trainer_of(mine, replace(recipe, model=model)).model(torch.tensor([[65]])).shape[-1]

@@ -4,6 +4,8 @@ import contextlib
 import io
 import math
 import re
+import tempfile
+from pathlib import Path
 
 from buildgpt.course.checking import check, equal, expect, near, refused, small_trainer
 
@@ -128,3 +130,21 @@ def limits(mine):
     ):
         with refused(f"{section.__name__}({key}={value})", the_key=key):
             section(**{key: value})
+
+
+@check("a file that is no recipe is refused in words, with its name", step="readable")
+def readable(mine):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "broken.toml"
+        for text, word in (
+            ("steps = 5 [train]", "broken.toml"),
+            ("train = 5", "train"),
+            ('"train.steps" = 5', "train.steps"),
+            ("[train]\nlr = nan", "train.lr"),
+            (None, "broken.toml"),
+        ):
+            given = f"a recipe of {text!r}" if text else "a recipe that is not there"
+            path.write_text(text) if text else path.unlink()
+            causes = ["what reads the file raises an error of its own, which has to be caught"]
+            with refused(given, causes, the_word=word):
+                mine.load_recipe(path)

@@ -325,9 +325,11 @@ def fit(target: dataclasses.Field, value: Any, section: str) -> Any:
         value = float(value)
     if kind is tuple and type(value) is list and all(type(v) is int for v in value):
         value = tuple(value)
-    good = type(value) is kind and (kind is not float or math.isfinite(value))
+    good = type(value) is kind
     name = "list of integers" if kind is tuple else kind.__name__
     require(good, f"{section}.{target.name} = {value!r}: it must be of type {name}")
+    finite = kind is not float or math.isfinite(value)
+    require(finite, f"{section}.{target.name} = {value}: it must be finite")
     return value
 
 
