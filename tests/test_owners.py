@@ -97,3 +97,10 @@ def test_the_tool_prints_files_and_symbols_and_refuses_others():
         1,
         True,
     )
+
+
+@pytest.mark.parametrize(("verb", "word"), [("check", "99"), ("mutants", "bugs"), ("times", "x")])
+def test_the_tool_refuses_a_lesson_that_there_is_not(verb, word):
+    command = [sys.executable, str(ROOT / "tools" / "course.py"), verb, word]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, f"there is no lesson {word}" in done.stderr) == (2, True)

@@ -1,23 +1,10 @@
 """The course's series of commits: build it, check it, change it.
 
-    python tools/course.py build DIR          # the whole series as a git repository
-    python tools/course.py check              # what must hold; --write renews 99-uncarved
-    python tools/course.py check 3            # the same, of one lesson only
-    python tools/course.py check bugs         # of the bug zoo only
-    python tools/course.py mutants            # whether checks catch small mistakes; or: mutants 3 4
-    python tools/course.py owners [model.py]  # which lesson and step wrote which file, or symbol
-    python tools/course.py notebooks          # write the hands-on kits anew from the lessons
-    python tools/course.py amend 3.2          # open a step (03-bigram/loss, or end)
-    python tools/course.py amend --continue   # replay the later steps, write the patches anew
-    python tools/course.py amend --abort      # forget the edit
-    python tools/course.py figures            # measure anew what the lessons quote
-    python tools/course.py curves             # the same for the bands of `course curve`
-    python tools/course.py gallery            # let every lesson's model talk, for the site
+    python tools/course.py --help
 
 The last commit of the series holds our core, byte for byte.
 """
 
-import argparse
 import datetime
 import importlib.metadata
 import json
@@ -27,7 +14,9 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tools")]
@@ -57,7 +46,7 @@ from buildgpt.course.series import (  # noqa: E402
 )
 
 WORK = ROOT / "tmp" / "course"
-AT_ONCE = "lessons at a time"
+EVERY_STEP = "Earlier lessons' checks after every step, not only at a lesson's end."
 FORMAT = ["-1", "--stdout", "--zero-commit", "--no-signature", "--no-stat", "--keep-subject"]
 FORMAT += ["--full-index", "--no-renames", "--no-base", "-U3"]
 
@@ -246,98 +235,7 @@ def replay(repository: Repository) -> None:
             )
 
 
-def main() -> int:
-    """Do as the words say; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    verbs = parser.add_subparsers(dest="verb", required=True)
-    verbs.add_parser("build", help="the series as a git repository").add_argument(
-        "folder", type=Path
-    )
-    checking = verbs.add_parser("check", help="everything that must hold")
-    checking.add_argument("lessons", nargs="*", help="only these, by number or name")
-    checking.add_argument("--workers", type=int, default=course_check.WORKERS, help=AT_ONCE)
-    checking.add_argument("--write", action="store_true", help="renew 99-uncarved first")
-    every = "earlier lessons' checks after every step, not only at a lesson's end"
-    checking.add_argument("--every-step", action="store_true", help=every)
-    mutating = verbs.add_parser("mutants", help="whether the checks catch small mistakes")
-    mutating.add_argument("lessons", nargs="*", help="only these, by number or name")
-    mutating.add_argument("--count", type=int, default=course_mutants.COUNT, help="of a lesson")
-    mutating.add_argument("--seed", type=int, default=course_mutants.SEED)
-    mutating.add_argument("--workers", type=int, default=course_check.WORKERS, help=AT_ONCE)
-    owning = verbs.add_parser("owners", help="which lesson and step wrote what of the core")
-    owning.add_argument("files", nargs="*", help="the symbols of these files, such as model.py")
-    amending = verbs.add_parser("amend", help="open a step, take the edit, replay the later ones")
-    amending.add_argument("step", nargs="?")
-    amending.add_argument("--continue", action="store_true", dest="go_on")
-    amending.add_argument("--abort", action="store_true")
-    verbs.add_parser("notebooks", help="write the hands-on kits anew from the lessons")
-    measuring = verbs.add_parser("figures", help="measure anew what the lessons quote")
-    measuring.add_argument("lessons", nargs="*", help="only these, by number or name")
-    timing = verbs.add_parser("times", help="how long each lesson's runs and checks take here")
-    timing.add_argument("lessons", nargs="*", help="only these, by number or name")
-    banding = verbs.add_parser("curves", help="record anew the bands of the lessons' losses")
-    banding.add_argument("lessons", nargs="*", help="only these, by number or name")
-    verbs.add_parser("gallery", help="let every lesson's model continue the gallery's prompt")
-    words = parser.parse_args()
-    try:
-        return run(words)
-    except (WentWrong, BadPatch) as error:
-        print(f"error: {error}", file=sys.stderr)
-    except subprocess.CalledProcessError as error:
-        print(f"error: {' '.join(error.cmd)}: {error.stderr.strip()}", file=sys.stderr)
-    return 1
-
-
-def run(words: argparse.Namespace) -> int:
-    """One verb."""
-    if words.verb == "build":
-        build(words.folder)
-    elif words.verb == "amend" and words.abort:
-        shutil.rmtree(WORK, ignore_errors=True)
-    elif words.verb == "amend" and words.go_on:
-        go_on()
-    elif words.verb == "amend" and words.step:
-        amend(words.step)
-    elif words.verb == "amend":
-        raise WentWrong("amend what? a step such as 3.2, or end")
-    elif words.verb == "check":
-        if words.write:
-            renew_uncarved()
-        return check(words.lessons, words.workers, words.every_step)
-    elif words.verb == "mutants":
-        enough = course_mutants.try_all(
-            Series(), words.lessons, words.count, words.seed, words.workers
-        )
-        return 0 if enough else 1
-    elif words.verb == "notebooks":
-        print("\n".join(map(str, course_notebooks.write(Series()))))
-    elif words.verb == "owners":
-        print(owners.table(Series(), in_core(words.files)))
-    elif words.verb == "figures":
-        record("figures", course_check.measure(Series(), words.lessons))
-    elif words.verb == "times":
-        before = read_record("times").get("seconds", {})
-        for seconds in course_times.measure(Series(), words.lessons, before):
-            record("times", {"cores": os.cpu_count(), "seconds": seconds})
-    elif words.verb == "curves":
-        before = read_record("curves").get("curves", {})
-        for curves in course_curves.measure(Series(), words.lessons, before):
-            record("curves", {"curves": curves})
-    elif words.verb == "gallery":
-        record("gallery", {"pictures": course_gallery.record(Series())})
-    return 0
-
-
-def check(words: list[str], workers: int, every_step: bool = False) -> int:
-    """Lessons and bugs, or those asked for; returns the exit status."""
-    count = 0
-    if words != ["bugs"]:
-        count += course_check.check_all(Series(), words, workers, every_step)
-    if not words or "bugs" in words:
-        count += course_zoo.check_zoo(Series())
-    return 1 if count + (0 if words else made_anew(Series())) else 0
+# What is made of the lessons.
 
 
 def made_anew(series: Series) -> int:
@@ -381,6 +279,131 @@ def record(name: str, measured: dict[str, Any]) -> None:
     text = json.dumps(facts | measured, indent=1, ensure_ascii=False, sort_keys=True)
     text = re.sub(r"(?<=[\d\[]),?\n +(?=[-\d])", lambda m: ", " if "," in m[0] else "", text)
     (COURSE / f"{name}.json").write_text(f"{text}\n", encoding="utf-8")
+
+
+# The command line.
+
+
+def known(context: typer.Context, words: list[str] | None) -> list[str]:
+    """The lessons that are asked for, all of which there must be; `check` knows the bugs, too."""
+    for word in words or []:
+        if not (Series().find(word) or (word == "bugs" and context.command.name == "check")):
+            raise typer.BadParameter(f"there is no lesson {word}")
+    return words or []
+
+
+SOME = typer.Argument(callback=known, help="Only these, by number or name.")
+Words = Annotated[list[str] | None, SOME]
+Workers = Annotated[int, typer.Option(help="Lessons at a time.")]
+app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
+
+
+@app.command("build")
+def command_build(folder: Path) -> None:
+    """The whole series as a git repository."""
+    build(folder)
+
+
+@app.command("check")
+def command_check(
+    lessons: Words = None,
+    workers: Workers = course_check.WORKERS,
+    write: Annotated[bool, typer.Option("--write", help="Renew 99-uncarved first.")] = False,
+    every_step: Annotated[bool, typer.Option("--every-step", help=EVERY_STEP)] = False,
+) -> None:
+    """Everything that must hold, of all lessons and bugs, or of those asked for."""
+    if write:
+        renew_uncarved()
+    words = lessons or []
+    count = 0
+    if words != ["bugs"]:
+        count += course_check.check_all(Series(), words, workers, every_step)
+    if not words or "bugs" in words:
+        count += course_zoo.check_zoo(Series())
+    count += 0 if words else made_anew(Series())
+    raise typer.Exit(1 if count else 0)
+
+
+@app.command("mutants")
+def command_mutants(
+    lessons: Words = None,
+    count: Annotated[int, typer.Option(help="Mistakes of a lesson.")] = course_mutants.COUNT,
+    seed: int = course_mutants.SEED,
+    workers: Workers = course_check.WORKERS,
+) -> None:
+    """Whether the checks catch small mistakes."""
+    enough = course_mutants.try_all(Series(), lessons or [], count, seed, workers)
+    raise typer.Exit(0 if enough else 1)
+
+
+@app.command("owners")
+def command_owners(
+    files: Annotated[list[str] | None, typer.Argument(help="Such as model.py.")] = None,
+) -> None:
+    """Which lesson and step wrote which file of the core, or which symbol of these files."""
+    print(owners.table(Series(), in_core(files or [])))
+
+
+@app.command("amend")
+def command_amend(
+    step: Annotated[str, typer.Argument(help="Such as 3.2, or end.")] = "",
+    onwards: Annotated[bool, typer.Option("--continue", help="Take the edit, replay.")] = False,
+    abort: Annotated[bool, typer.Option("--abort", help="Forget the edit.")] = False,
+) -> None:
+    """Open a step, take the edit, replay the later ones."""
+    if abort:
+        shutil.rmtree(WORK, ignore_errors=True)
+    elif onwards:
+        go_on()
+    elif step:
+        amend(step)
+    else:
+        raise WentWrong("amend what? a step such as 3.2, or end")
+
+
+@app.command("notebooks")
+def command_notebooks() -> None:
+    """Write the hands-on kits anew from the lessons."""
+    print("\n".join(map(str, course_notebooks.write(Series()))))
+
+
+@app.command("figures")
+def command_figures(lessons: Words = None) -> None:
+    """Measure anew what the lessons quote."""
+    record("figures", course_check.measure(Series(), lessons or []))
+
+
+@app.command("times")
+def command_times(lessons: Words = None) -> None:
+    """How long each lesson's runs and checks take here."""
+    before = read_record("times").get("seconds", {})
+    for seconds in course_times.measure(Series(), lessons or [], before):
+        record("times", {"cores": os.cpu_count(), "seconds": seconds})
+
+
+@app.command("curves")
+def command_curves(lessons: Words = None) -> None:
+    """Record anew the bands of the lessons' losses, for `course curve`."""
+    before = read_record("curves").get("curves", {})
+    for curves in course_curves.measure(Series(), lessons or [], before):
+        record("curves", {"curves": curves})
+
+
+@app.command("gallery")
+def command_gallery() -> None:
+    """Let every lesson's model continue the gallery's prompt, for the site."""
+    record("gallery", {"pictures": course_gallery.record(Series())})
+
+
+def main() -> int:
+    """Do as the words say; returns the exit status."""
+    try:
+        app(prog_name="tools/course.py")
+    except (WentWrong, BadPatch) as error:
+        print(f"error: {error}", file=sys.stderr)
+    except subprocess.CalledProcessError as error:
+        print(f"error: {' '.join(error.cmd)}: {error.stderr.strip()}", file=sys.stderr)
+    return 1
 
 
 if __name__ == "__main__":

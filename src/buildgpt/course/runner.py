@@ -199,6 +199,19 @@ def check_apart(
         "package": package,
         "seconds": SECONDS,
     }
+    out, err, ended, causes = run_process(json.dumps(order), folder)
+    outcomes, begun = read_outcomes(out)
+    if begun:
+        place = last_place(err, folder / package)
+        outcomes.append(broken_off(begun, ended or last_line(err), causes, place))
+    if len(outcomes) < len(wanted) and not begun:
+        raise load_core().config.UserError(f"the checks did not run: {ended or last_line(err)}")
+    return outcomes
+
+
+def run_process(order: str, folder: Path) -> tuple[str, str, str, list[str]]:
+    """Run this module in a folder; returns stdout, stderr, and where it was stopped why, and likely
+    causes."""
     before = children_seconds()
     process = subprocess.Popen(
         [sys.executable, "-m", "buildgpt.course.runner"],
@@ -211,7 +224,7 @@ def check_apart(
     )
     clock = BY_THE_CLOCK if resource else 3 * SECONDS
     try:
-        out, err = process.communicate(json.dumps(order), timeout=clock)
+        out, err = process.communicate(order, timeout=clock)
         spent = process.returncode == -getattr(signal, "SIGXCPU", sys.maxsize)
         ended, causes = (
             (f"no end after {SECONDS:.0f} s of the processor", SLOW) if spent else ("", [])
@@ -223,13 +236,7 @@ def check_apart(
         if resource:
             used = children_seconds() - before
             ended, causes = f"{ended}, {used:.0f} s of them on the processor", WAITING
-    outcomes, begun = read_outcomes(out)
-    if begun:
-        place = last_place(err, folder / package)
-        outcomes.append(broken_off(begun, ended or last_line(err), causes, place))
-    if len(outcomes) < len(wanted) and not begun:
-        raise load_core().config.UserError(f"the checks did not run: {ended or last_line(err)}")
-    return outcomes
+    return out, err, ended, causes
 
 
 def read_outcomes(out: str) -> tuple[list[Outcome], dict[str, str]]:
