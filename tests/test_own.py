@@ -4,6 +4,7 @@ import importlib
 import json
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -123,13 +124,43 @@ def test_a_text_is_prepared_by_their_tokenizer(mine, say, tmp_path, words):
 
 def test_a_package_of_lesson_5_is_told_what_it_lacks_and_until_when(say, tmp_path):
     folder = verbs.start(SERIES, tmp_path / "my-gpt", "5").path
-    for verb, rest in (("train", ["shakespeare"]), ("sample", ["x"]), ("eval", ["x"])):
+    for verb, rest in (("prepare", ["x"]), ("sample", ["x"]), ("eval", ["x"])):
         said = complaint(say(verb, *rest, "--code", folder), 2)
         assert f"{folder / 'gpt'} has no " in said
         assert f"yet, which buildgpt {verb} needs" in said
         assert "comes with a later lesson" in said or "comes with lesson " in said
-        assert ("python -m gpt.train recipe.toml" in said) == (verb != "eval")
+        assert (f"buildgpt train RECIPE --code {folder}" in said) == (verb == "sample")
     assert "gpt" not in sys.modules
+
+
+@pytest.mark.parametrize("lesson", ["8", "20"])
+def test_a_package_on_its_way_trains_by_its_own_command_on_any_text(lesson, say, tmp_path):
+    """From lesson 8 on one's own text, as the course promises; here a name is their own, too."""
+    folder = verbs.start(SERIES, tmp_path / "my-gpt", lesson).path
+    code = folder / "gpt" / "train.py"
+    code.write_text(code.read_text("utf-8").replace("main(", "go("), "utf-8")
+    with (folder / "learn.toml").open("a") as file:
+        file.write('main = "train.go"\n')
+    (tmp_path / "mine.txt").write_text("In my own words. " * 400)
+    recipe = "recipe.toml" if lesson == "8" else "small.toml"
+    place = tmp_path / "mine.txt"
+    if lesson == "20":
+        subprocess.run([sys.executable, "prepare.py", place, "mine"], cwd=folder, check=True)
+        place = folder / "mine"
+    words = ["train", folder / recipe, "--code", folder, "--set", f"data.path={place}"]
+    wrong = say(*words, "--set", "train.step=2")
+    assert (wrong.status, "train.steps" in wrong.err) == (1, True)
+    said = say(*words, "--set", "train.steps=2", "--set", "sample.prompt=In my")
+    assert said.status == 0
+    assert "\nIn my" in "\n" + said.out
+    assert complaint(say(*words, "--gpus", 2), 2).endswith("which has no --gpus\n")
+    assert "gpt" not in sys.modules
+
+
+def test_a_package_without_a_command_is_told_what_it_lacks(say, tmp_path):
+    folder = verbs.start(SERIES, tmp_path / "my-gpt", "3").path
+    said = complaint(say("train", "recipe.toml", "--code", folder), 2)
+    assert "yet, which buildgpt train needs; the last of it comes with lesson 27" in said
 
 
 def test_the_lesson_that_brings_something_is_named(tmp_path):

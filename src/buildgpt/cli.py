@@ -17,7 +17,7 @@ from rich.console import Console
 from . import __version__, api
 from .core import Core, load_core
 from .course.commands import app as course
-from .course.own import core_for
+from .course.own import core_for, train_early
 from .program import program_name
 
 app = typer.Typer(
@@ -178,12 +178,20 @@ def train(
 ) -> None:
     """Train a recipe into runs/NAME. Ctrl-C saves; --resume goes on.
 
-    With --code DIR your own package trains: what the course ends with, or a changed copy of it.
+    With --code DIR your own package trains: what the course ends with, or a changed copy of it. A
+    package of lesson 4 or later trains by its own command.
     """
     from .profiling import STEPS
 
     steps = profile_steps or (STEPS if profile else 0)
     wishes = settings or []
+    words = [recipe, *(word for wish in wishes for word in ("--set", wish))]
+    words += ["--name", name] * bool(name) + ["--resume"] * resume
+    words += ["--runs", str(runs)] * (runs != api.RUNS)
+    beside = {"--gpus": gpus > 1, "--profile": steps, "--json": as_json}
+    status = train_early(code, words, [word for word, wished in beside.items() if wished])
+    if status is not None:
+        raise typer.Exit(status)
     with core_for("train", code) as core:
         status = run_training(core, recipe, name, runs, wishes, resume, as_json, gpus, steps)
     raise typer.Exit(status)

@@ -5,7 +5,10 @@ so in one sentence, before anything begins.
 """
 
 import ast
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -58,9 +61,7 @@ def core_for(verb: str, code: Path | None) -> Iterator[Core]:
         return
     package = find_package(code)
     renamed = own_names(code)
-    needs = f"{ERRORS} {NEEDS[verb]}".split()
-    missing = lacking(package, [need for need in needs if need.partition(".")[2] not in renamed])
-    if missing:
+    if missing := lacks(package, verb, renamed):
         raise mistake(told(package, missing, verb))
     try:
         core = load_core(package)
@@ -70,6 +71,38 @@ def core_for(verb: str, code: Path | None) -> Iterator[Core]:
         yield core
     except Exception as error:
         raise translated(error, package, verb) from error
+
+
+def train_early(code: Path | None, words: list[str], beside: list[str]) -> int | None:
+    """Train by the command of a package that has one, of lesson 4, and not yet all that the real
+    tool needs; returns its exit status, None where that is not so.
+
+    `beside` are words of the real tool alone: UsageError if there are any.
+    """
+    if code is None or not lacks(
+        package := find_package(code), "train", renamed := own_names(code)
+    ):
+        return None
+    main = renamed.get("main", ("train", "train.main"))[1]
+    if lacking(package, [main]) or lacking(package, ["config.load_recipe"]):
+        return None
+    if beside:
+        raise mistake(
+            f"{package} still trains by its own command, which has no {', '.join(beside)}"
+        )
+    print(f"{package} trains by its own command; from lesson 27 on by ours", file=sys.stderr)
+    module, _, function = f"{package.name}.{main}".rpartition(".")
+    run = f"import sys; from {module} import {function} as main; sys.exit(main(sys.argv[1:]))"
+    place = os.pathsep.join([str(package.resolve().parent), os.environ.get("PYTHONPATH", "")])
+    return subprocess.run(
+        [sys.executable, "-c", run, *words], env=os.environ | {"PYTHONPATH": place}
+    ).returncode
+
+
+def lacks(package: Path, verb: str, renamed: dict[str, tuple[str, str]]) -> list[str]:
+    """What a verb needs and the package does not define, under no name of its own either."""
+    needs = f"{ERRORS} {NEEDS[verb]}".split()
+    return lacking(package, [need for need in needs if need.partition(".")[2] not in renamed])
 
 
 def mistake(sentence: str, status: int = 2) -> Exception:
@@ -155,10 +188,10 @@ def bringing(series: Series, need: str) -> Step | None:
 
 
 def meanwhile(package: Path, verb: str) -> str:
-    """What trains and talks until then."""
+    """What lets it talk until then."""
     own = package / "train.py"
-    if verb in ("train", "sample") and own.exists() and "main" in own.read_text("utf-8", "replace"):
-        return f"; until then, in {package.parent}: python -m {package.name}.train recipe.toml"
+    if verb == "sample" and own.exists() and "main" in own.read_text("utf-8", "replace"):
+        return f"; until then it talks at the end of: buildgpt train RECIPE --code {package.parent}"
     return ""
 
 
