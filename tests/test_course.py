@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from buildgpt.course import prose, runner, verbs
-from buildgpt.course.folder import END, Folder, place_shards
+from buildgpt.course.folder import END, Folder, contents, place_shards, with_their_names
 from buildgpt.course.handing import Merged, blocks, hand_over, joined, members, same_code
 from buildgpt.course.patches import BadPatch, parse
 from buildgpt.course.runner import Outcome, due_checks, run_checks, steps_done
@@ -618,6 +618,69 @@ def test_who_has_one_method_of_their_own_gets_the_rest_of_the_class(path, name, 
                 assert all(same_code(got[key], want[key]) for key in got if key != method)
                 left.append(step)
     assert left
+
+
+def test_what_is_kept_already_is_not_kept_once_more(at_step, course):
+    folder = at_step("3.2")
+    kept = folder.path / ".course" / "kept"
+    for _ in range(2):
+        assert course(folder, "reset").status == 0
+    (folder.path / "gpt" / "model.py").write_text("mine = 1\n")
+    assert course(folder, "reset").status == 0
+    copies = sorted(path.name for path in kept.glob("copy-*"))
+    assert (kept / copies[-1] / "model.py").read_text() == "mine = 1\n"
+    assert len(copies) == len({tuple(contents(kept / name).items()) for name in copies})
+
+
+def test_a_solution_of_an_exercise_is_tried(at_step, course):
+    folder = at_step("5.1")
+    own = folder.path / "exercise.py"
+    assert "exercise.py is not there" in course(folder, "exercise").err
+    assert "comes after its lesson's last step" in course(folder, "exercise", "--of", "5").err
+    shutil.copyfile(SERIES.find("4").folder / "exercise" / "solution.py", own)
+    said = course(folder, "exercise")
+    assert (said.status, "solves the exercise of lesson 4" in said.out) == (0, True)
+    own.write_text("def to_toml(recipe):\n    return recipe.nothing\n")
+    said = course(folder, "exercise", str(own), "--of", "04")
+    assert (said.status, "has no attribute 'nothing'" in said.out) == (1, True)
+    assert "mine/exercise.py, line 2: return recipe.nothing" in said.out
+    own.write_text("def to_toml(recipe):\n    return ''\n")
+    assert "load_recipe" in course(folder, "exercise").out  # the assertion that failed
+
+
+def test_an_exercise_may_be_solved_within_a_package_of_any_name(at_step, course):
+    folder = at_step("2.1")
+    code = SERIES.find("1").folder / "exercise" / "solution.py"
+    learn = folder.path / "learn.toml"
+    learn.write_text(learn.read_text().replace('package = "gpt"', 'package = "mine"'))
+    (folder.path / "gpt").rename(folder.path / "mine")
+    shutil.copyfile(code, folder.path / "mine" / "characters.py")
+    said = course(folder, "exercise", "mine/characters.py")
+    assert (said.status, said.err) == (0, "")
+
+
+def test_what_is_to_be_run_imports_by_their_names(at_step):
+    names = {"GPT": "model.Net", "Batches": "reading.Windows", "Corpus": "Text"}
+    code = "from gpt.data import Batches, Corpus, read\nif 1:\n    from gpt.model import (\n"
+    code += "        GPT,\n    )\n\nimport torch\nfrom gpt import optim\n"
+    assert with_their_names(code, "mine", names) == (
+        "from mine.reading import Windows as Batches\n"
+        "from mine.data import Text as Corpus, read\n"
+        "if 1:\n    from mine.model import Net as GPT\n\nimport torch\nfrom mine import optim\n"
+    )
+    assert with_their_names(code, "gpt", {}) == code
+    folder = at_step("3.1")
+    with (folder.path / "learn.toml").open("a") as file:
+        file.write('ByteTokenizer = "tokenizer.Bytes"\n')
+    tokenizer = folder.path / "gpt" / "tokenizer.py"
+    tokenizer.write_text(tokenizer.read_text().replace("ByteTokenizer", "Bytes"))
+    data = folder.path / "gpt" / "data.py"
+    data.write_text(data.read_text().replace("ByteTokenizer", "Bytes"))
+    here = Folder(folder.path, SERIES)
+    here.state.lesson, here.state.step = SERIES.find("1").name, SERIES.find("1").steps[-1].slug
+    here.place_demo()
+    done = subprocess.run([sys.executable, "try.py"], cwd=folder.path, capture_output=True)
+    assert (done.returncode, b"ByteTokenizer" in (folder.path / "try.py").read_bytes()) == (0, True)
 
 
 def test_a_miss_in_a_step_that_was_handed_over_names_what_was_left(at_step, course):

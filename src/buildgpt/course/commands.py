@@ -228,6 +228,25 @@ def solution() -> None:
 
 
 @app.command()
+def exercise(
+    file: Annotated[Path, typer.Argument(help="Where your solution is.")] = Path("exercise.py"),
+    of: Annotated[str, typer.Option(help="Of which lesson; the last one that you finished.")] = "",
+) -> None:
+    """Try your solution of a lesson's exercise."""
+    from . import exercise as exercises
+    from .runner import Outcome
+
+    folder, out = here(), screen()
+    lesson = exercises.lesson_at(folder, of)
+    why, place = exercises.attempt(folder, lesson, file)
+    if not why:
+        out.say(f"Right: {file} solves the exercise of lesson {lesson.number}.", "bold green")
+        return
+    out.failure(Outcome("", f"the exercise of lesson {lesson.number}", False, why, place=place))
+    raise typer.Exit(1)
+
+
+@app.command()
 def predict(
     number: Annotated[
         str, typer.Argument(metavar="[NUMBER]", help="Your guess, such as 0.5 or 1/2.")

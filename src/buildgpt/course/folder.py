@@ -7,6 +7,7 @@ my-gpt/gpt/            their package
        .course/        state.json, and their files as they were before a lesson or a catch-up
 """
 
+import ast
 import difflib
 import json
 import shutil
@@ -149,7 +150,8 @@ class Folder:
         """What there is to run at the step at hand, as try.py."""
         demo = self.lesson.demo(self.step) if self.step else None
         if demo:
-            shutil.copyfile(demo, self.path / "try.py")
+            text = with_their_names(demo.read_text("utf-8"), self.package.name, self.names)
+            (self.path / "try.py").write_text(text, encoding="utf-8", newline="\n")
 
     def go_back(self, state: State) -> None:
         """Be at an earlier place again; what is kept stays as it is."""
@@ -227,10 +229,14 @@ class Folder:
         return place
 
     def keep_present(self) -> Path:
-        """Copy their package away before something else takes its place."""
+        """Copy their package away before something else takes its place, unless the newest copy is
+        just that; returns where it is."""
         kept = self.path / ".course" / "kept"
         names = (path.name.removeprefix("copy-") for path in kept.glob("copy-*"))
         number = max((int(name) for name in names if name.isdecimal()), default=0)
+        newest = kept / f"copy-{number}"
+        if number and contents(newest) == contents(self.package):
+            return newest
         return self.keep(f"copy-{number + 1}")
 
     def replace(self, tree: dict[str, str]) -> Path:
@@ -268,6 +274,44 @@ class Folder:
             return None
         paths = sorted(place.rglob("*.py"))
         return {f"gpt/{p.relative_to(place).as_posix()}": read_python(p) for p in paths}
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """The files below a folder but what Python has compiled, by their paths in it."""
+    paths = (path for path in folder.rglob("*") if path.is_file())
+    names = {path: path.relative_to(folder).as_posix() for path in paths}
+    return {name: p.read_bytes() for p, name in names.items() if "__pycache__/" not in name}
+
+
+def with_their_names(code: str, package: str, names: dict[str, str]) -> str:
+    """A demo's code that imports from a learner's package what they have under other names."""
+    lines = code.split("\n")
+    found = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.ImportFrom)]
+    ours = [node for node in found if f"{node.module}.".startswith("gpt.")]
+    for node in sorted(ours, key=lambda node: -node.lineno):
+        renamed = [alias for alias in node.names if alias.name in names]
+        if renamed or package != "gpt":
+            gap = " " * node.col_offset
+            wanted = imports_from(f"{node.module}"[4:], node.names, names)
+            lines[node.lineno - 1 : node.end_lineno] = [
+                f"{gap}from {package}{'.' * bool(module)}{module} import {', '.join(these)}"
+                for module, these in wanted
+            ]
+    return "\n".join(lines)
+
+
+def imports_from(
+    module: str, wanted: list[ast.alias], names: dict[str, str]
+) -> list[tuple[str, list[str]]]:
+    """What is to be imported from which of their modules: ours, and those with another place."""
+    found: dict[str, list[str]] = {}
+    for alias in wanted:
+        theirs, _, name = names.get(alias.name, alias.name).rpartition(".")
+        known = alias.asname or alias.name
+        found.setdefault(theirs or module, []).append(
+            name if name == known else f"{name} as {known}"
+        )
+    return [*found.items()]
 
 
 def read_python(path: Path) -> str:

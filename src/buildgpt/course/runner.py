@@ -150,7 +150,8 @@ def place_of(error: BaseException, folder: Path) -> str:
         return f"{folder.name}/{Path(error.filename).name}, line {error.lineno}: {text}"
     found = ""
     for frame in traceback.extract_tb(error.__traceback__):
-        if Path(frame.filename).resolve().is_relative_to(folder.resolve()):
+        path = Path(frame.filename)
+        if path.exists() and path.resolve().is_relative_to(folder.resolve()):
             name = f"{folder.name}/{Path(frame.filename).name}"
             found = f"{name}, line {frame.lineno}: {frame.line}"
     return found

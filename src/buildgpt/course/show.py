@@ -152,9 +152,11 @@ class Screen:
         if folder.is_finished:
             self.say("This is the last lesson so far. The rest of the code is there to be read:")
             self.command("git DIR", "the whole series as a git repository")
+            self.command("exercise", "is exercise.py right?")
             self.command("solution", "one of the exercise")
         else:
             self.say("Then:")
+            self.command("exercise", "is exercise.py right?")
             self.command("solution", "one of the exercise")
             self.command("next", "the next lesson")
 

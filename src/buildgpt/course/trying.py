@@ -80,8 +80,12 @@ def failed(why: str) -> Exception:
 
 def script(course: Path, lesson: str, file: str) -> ModuleType:
     """A lesson's script as a module."""
-    path = course / lesson / f"{file}.py"
-    spec = importlib.util.spec_from_file_location(f"{file}_of_{lesson[:2]}", path)
+    return load(course / lesson / f"{file}.py")
+
+
+def load(path: Path) -> ModuleType:
+    """A file as a module, wherever it lies."""
+    spec = importlib.util.spec_from_file_location(f"{path.stem}_of_{path.parent.name[:2]}", path)
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
