@@ -50,6 +50,7 @@ bench: $(STAMP)-dev
 
 rehearsal: $(STAMP)-dev
 	$(BIN)/python tools/rehearsal.py
+	$(BIN)/python tools/babble.py
 
 course-check: $(STAMP)-dev
 	OMP_NUM_THREADS=1 $(BIN)/python tools/course.py check
