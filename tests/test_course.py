@@ -204,6 +204,7 @@ def test_start_shows_the_first_step(say):
     said = say("course", "start", "my-gpt")
     assert said.status == 0
     assert "Lesson 1: Bytes are tokens" in said.out
+    assert f"You will see: {SERIES.lessons[0].facts['sees'][:40]}" in said.out
     assert 'return list(text.encode("utf-8"))' in said.out
     outside = say("course", "check")
     assert (outside.status, outside.err.count("\n")) == (2, 1)

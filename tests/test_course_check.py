@@ -86,3 +86,65 @@ def test_a_demo_runs_on_only_as_long_as_it_prints_the_same(tool, tmp_path):
         (tmp_path / "ended").unlink(missing_ok=True)
         assert tool.run_demo(tmp_path, demo, printed)[0] == said
         assert (tmp_path / "ended").exists() == ended
+
+
+@pytest.fixture(scope="module")
+def words(tool):
+    """tools/course_words.py"""
+    return tool.course_words
+
+
+@pytest.mark.parametrize(
+    ("sentence", "said"),
+    [
+        ("a model of GPT-2's shape talk.", ""),
+        ("", "does not say"),
+        ("a loss of 2 fall.", "a figure or code"),
+        ("what `loss` becomes.", "a figure or code"),
+        ("{{figure loss}} become less.", "a figure or code"),
+        ("much " * 25 + "more.", "more than 25 words"),
+        ("a model talk", "full stop"),
+    ],
+)
+def test_what_one_will_see_is_a_sentence_without_figures(words, sentence, said):
+    found = words.seen_wrongly(sentence)
+    assert said in found and bool(said) == bool(found)
+
+
+@pytest.mark.parametrize(
+    ("text", "claims"),
+    [
+        ("It is three\ntimes as fast, after some twenty seconds.", 2),
+        ("Twice as long; 200 times as many; ten times faster; a thousand times less.", 4),
+        ("It takes half an hour, or one minute, and a sixth of the time.", 3),
+        ("It is {{figure gain}} times as fast after {{figure wait}} seconds.", 0),
+        ("Seen twice as it was, several times, four times; a second one, the first minute.", 0),
+        ("`two seconds`\n## Sources\n* three times as fast", 0),
+    ],
+)
+def test_a_measurement_in_words_is_found(words, text, claims):
+    found = words.typed_claims(text, [])
+    assert len(found) == claims
+    assert words.typed_claims(text, found) == []
+
+
+def test_a_number_that_nobody_measured_is_found(words):
+    text = "GPT-2 has 3 parts and 17 more, {{figure x}} of `99`, 1,024 in all, U+1F3AD."
+    assert words.typed_figures(text, [1024]) == ["17"]
+
+
+def test_a_term_is_not_used_before_the_lesson_that_defines_it(words, tmp_path):
+    texts = {"1": "A token; **Top-k** and\nheads, of their key.", "2": "A **head**, a **key**."}
+    course = tmp_path / "course"
+    for number, text in texts.items():
+        folder = course / f"0{number}-part"
+        folder.mkdir(parents=True)
+        (folder / "lesson.md").write_text(text)
+        (folder / "lesson.toml").write_text(f'title = "{number}"\n')
+    (course / "glossary.md").write_text("## Top-k\nx\n\n## head\nx\n\n## key\nx\n\n## lost\nx\n")
+    series = Series(course)
+    assert words.early_terms(series, series.lessons[0]) == ["head"]
+    assert words.early_terms(series, series.lessons[1]) == []
+    assert words.undefined_terms(series) == ["lost"]
+    series.lessons[0].facts["terms"] = ["head"]
+    assert words.early_terms(series, series.lessons[0]) == []

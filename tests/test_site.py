@@ -73,6 +73,7 @@ def test_every_lesson_and_every_step_has_its_place(site):
     for lesson in Series().lessons:
         page = (site / "course" / f"{lesson.name}.html").read_text(encoding="utf-8")
         assert lesson.title in page
+        assert f"You will see: {lesson.facts['sees']}" in page
         for step in lesson.steps:
             assert f"{step.label} {step.patch.subject}" in page.replace("&#39;", "'")
 

@@ -68,3 +68,11 @@ def test_a_part_is_shown_and_an_unknown_one_told(say):
     said = say("course", "warm-up", "shape")
     assert (said.status, said.err.count("\n")) == (2, 1)
     assert "no part 'shape'; it has: shapes, products" in said.err
+
+
+@pytest.mark.parametrize("word", ["0", "00", "warm-up"])
+def test_lesson_0_is_the_warm_up(say, tmp_path, word):
+    said = say("course", "start", tmp_path / "mine", "--at", word)
+    assert said.status == 2
+    assert "lesson 0 is the warm-up" in said.err and "buildgpt course warm-up" in said.err
+    assert not (tmp_path / "mine").exists()

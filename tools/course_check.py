@@ -28,6 +28,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import course_words
+
 from buildgpt.course import prose, ranks, warm_up
 from buildgpt.course.checking import load_checks
 from buildgpt.course.folder import place_data, place_files, place_made, place_text
@@ -47,7 +49,6 @@ from buildgpt.course.series import (
 MOST_ADDED, MOST_STEPS, MEDIAN, TYPED, ALL_TYPED = 60, 8, 15, (20, 60), 900
 CPU_SECONDS, SECONDS = 100, 900  # for one forked copy: of its own, and at most
 WORKERS = min(2, os.cpu_count() or 1)  # lessons at a time
-SMALL_NUMBER = 16  # counts up to this may be written out; all other figures are measured
 
 
 class Findings:
@@ -331,6 +332,8 @@ def check_series(series: Series, findings: Findings) -> None:
     findings.need(lines == last, "some line of the core belongs to no step")
     text = "".join(step.path.read_bytes().decode() for step in series.steps)
     findings.need("\r" not in text, "a patch holds a carriage return")
+    for term in course_words.undefined_terms(series):
+        findings.need(False, f"course/glossary.md explains {term}, which no lesson defines")
 
 
 def code_lines(lines: list[str]) -> list[str]:
@@ -508,13 +511,20 @@ def check_prose(series: Series, lesson: Lesson, findings: Findings) -> None:
         findings.need(explained, f"{where}/lesson.md defines {term}: course/glossary.md does not")
     for key in ("title", "part", "minutes", "presumes"):
         findings.need(key in lesson.facts, f"{where}/lesson.toml has no {key}")
+    wrongly = course_words.seen_wrongly(lesson.facts.get("sees", ""))
+    findings.need(not wrongly, f"{where}/lesson.toml {wrongly}")
     found = prose.sections(lesson)
     slugs = [step.slug for step in lesson.steps]
     findings.need([*found] == ["", *slugs, "end"], f"{where}/lesson.md has the sections {[*found]}")
     text = (lesson.folder / "lesson.md").read_text(encoding="utf-8")
     findings.need("```" not in text, f"{where}/lesson.md holds code that was typed")
-    for number in typed_figures(text, lesson.facts.get("constants", [])):
+    constants = lesson.facts.get("constants", [])
+    for number in course_words.typed_figures(text, constants):
         findings.need(False, f"{where}/lesson.md holds a typed figure: {number}")
+    for claim in course_words.typed_claims(text, constants):
+        findings.need(False, f"{where}/lesson.md says a measurement in words: {claim}")
+    for term in course_words.early_terms(series, lesson):
+        findings.need(False, f"{where}/lesson.md uses {term}, which a later lesson defines")
     recorded = prose.records(series.course)
     for entry in lesson.facts.get("predict", []):
         good = entry["step"] in slugs and entry["figure"] in recorded["figures"]
@@ -537,16 +547,6 @@ def complaints(findings: Findings, where: str) -> Iterator[None]:
         yield
     except prose.BadProse as error:
         findings.need(False, f"{where}: {error}")
-
-
-def typed_figures(text: str, constants: list) -> list[str]:
-    """Numbers in the words that nobody measured: neither small nor listed as constants."""
-    words = text.partition("\n## Sources")[0]
-    words = re.sub(r"\{\{[^}]*\}\}|`[^`]*`|U\+[0-9A-F]+|[A-Z]+-?\d[\d-]*", "", words)
-    found = re.findall(r"(?<![\w.])-?\d[\d,]*(?:\.\d+)?", words)
-    allowed = {str(number) for number in constants}
-    plain = [number.rstrip(",").replace(",", "") for number in found]
-    return [n for n in plain if n not in allowed and not (n.isdigit() and int(n) <= SMALL_NUMBER)]
 
 
 def check_step_prose(series: Series, step: Step, text: str, findings: Findings) -> None:

@@ -124,6 +124,7 @@ def lesson_page(series: Series, lesson: Lesson) -> str:
     facts = lesson.facts
     parts = [f"# {lesson.number}. {lesson.title}"]
     parts.append(f"*{facts['part']} · {facts['minutes']} minutes · {facts['presumes']}*")
+    parts.append(f'<p class="sees">You will see: {facts["sees"]}</p>')
     parts += timing(series, lesson)
     parts += blocks(series, lesson, "")
     for step in lesson.steps:

@@ -2,6 +2,7 @@ import time
 
 import torch
 
+from buildgpt.course.recorded import show_recorded
 from gpt.config import ModelConfig
 from gpt.model import GPT
 from gpt.runtime import Replica, Runtime, compiler_missing
@@ -31,7 +32,7 @@ def milliseconds(function, x):
 
 missing = compiler_missing(torch.device("cpu"))
 if missing:
-    print(f"no compiler here: {missing}")
+    show_recorded("23-compile/compile", f"no compiler here: {missing}")
 else:
     x, compiled = torch.randn(2048, 1024), torch.compile(gelu)
     began = time.perf_counter()

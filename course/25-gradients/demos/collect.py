@@ -6,9 +6,11 @@ from pathlib import Path
 import torch
 
 from buildgpt.course.ranks import on_ranks
+from buildgpt.course.recorded import need_ranks
 from gpt.checkpoint import find_checkpoints, read_tensors
 from gpt.train import train
 
+need_ranks("25-gradients/collect")
 QUICK = ["data.val_tokens=1000", "train.schedule=wsd", "train.log_every=1000"]
 
 

@@ -1,8 +1,11 @@
 import torch
 
 from buildgpt.course.ranks import on_ranks
+from buildgpt.course.recorded import need_ranks
 from gpt.config import RuntimeConfig
 from gpt.runtime import start_runtime
+
+need_ranks("25-gradients/join")
 
 
 def work(rank):

@@ -4,8 +4,10 @@ import tempfile
 from pathlib import Path
 
 from buildgpt.course.ranks import on_ranks
+from buildgpt.course.recorded import need_ranks
 from gpt.train import train
 
+need_ranks("25-gradients/main")
 QUICK = ["train.steps=20", "train.log_every=10", "data.val_tokens=1000"]
 
 

@@ -5,9 +5,11 @@ import tempfile
 from pathlib import Path
 
 from buildgpt.course.ranks import RankFailed, on_ranks
+from buildgpt.course.recorded import need_ranks
 from gpt import runtime
 from gpt.train import Trainer, train
 
+need_ranks("25-gradients/reason")
 runtime.GRACE_SECONDS = 1.5
 QUICK = ["train.steps=20", "data.val_tokens=1000", "runtime.timeout_seconds=3"]
 

@@ -4,10 +4,12 @@ from pathlib import Path
 import torch
 
 from buildgpt.course.ranks import on_ranks
+from buildgpt.course.recorded import need_ranks
 from gpt.config import RuntimeConfig, load_recipe
 from gpt.runtime import Replica, start_runtime
 from gpt.train import Trainer
 
+need_ranks("25-gradients/replica")
 SHIPPED = load_recipe(Path("small.toml"))
 RECIPE = load_recipe(Path("small.toml"), ["train.micro_batch=1"])
 

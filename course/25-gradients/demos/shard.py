@@ -2,9 +2,12 @@ import tempfile
 from pathlib import Path
 
 from buildgpt.course.ranks import on_ranks
+from buildgpt.course.recorded import need_ranks
 from gpt.config import RuntimeConfig, load_recipe
 from gpt.runtime import start_runtime
 from gpt.train import Trainer
+
+need_ranks("25-gradients/shard")
 
 
 def work(rank):

@@ -1,8 +1,10 @@
 from buildgpt.course.ranks import on_ranks
+from buildgpt.course.recorded import need_ranks
 from gpt import runtime as module
 from gpt.config import RuntimeConfig
 from gpt.runtime import start_runtime
 
+need_ranks("25-gradients/silent")
 module.GRACE_SECONDS = 1.5
 
 

@@ -9,9 +9,11 @@ from pathlib import Path
 import torch
 
 from buildgpt.course.ranks import RankFailed, on_ranks
+from buildgpt.course.recorded import need_ranks
 from gpt.checkpoint import find_checkpoints, read_tensors
 from gpt.train import Trainer, train
 
+need_ranks("27-run/elsewhere")
 QUICK = ["data.val_tokens=100", "sample.every=0", "train.checkpoint_every=20"]
 
 

@@ -1,6 +1,6 @@
 """The course's lessons and steps, and the tree of files after any of them.
 
-course/NN-name/lesson.toml    title, part, minutes, what it presumes, its entry points
+course/NN-name/lesson.toml    title, part, minutes, what it presumes and shows, its entry points
                lesson.md      the words (prose.py)
                NN-step.patch  one commit each, in order
                checks.py      behaviour of the learner's code (checking.py)

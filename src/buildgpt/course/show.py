@@ -107,6 +107,7 @@ class Screen:
             f"{facts['part']}  ·  {facts['minutes']} minutes  ·  {len(lesson.steps)} steps", "dim"
         )
         self.say(f"It presumes: {facts['presumes']}", "dim")
+        self.say(f"You will see: {facts['sees']}", "dim")
         self.say()
         self.blocks(prose.section(folder.series, lesson, ""))
 

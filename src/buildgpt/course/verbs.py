@@ -16,7 +16,7 @@ from pathlib import Path
 
 from buildgpt.core import load_core
 
-from . import prose
+from . import prose, warm_up
 from .checking import top_level
 from .folder import Folder, place_data, wrong
 from .handing import hand_over, same_code
@@ -29,6 +29,8 @@ PEEK_SECONDS = 120.0
 
 def start(series: Series, path: Path, at: str = "") -> Folder:
     """Make a learner's folder, at a lesson's beginning."""
+    if at in ("0", "00", warm_up.FOLDER):
+        raise wrong("lesson 0 is the warm-up, which needs no folder: buildgpt course warm-up")
     lesson = series.find(at) if at else series.lessons[0]
     if lesson is None:
         numbers = ", ".join(str(lesson.number) for lesson in series.lessons)
