@@ -46,6 +46,7 @@ from buildgpt.course.series import (  # noqa: E402
 )
 
 WORK = ROOT / "tmp" / "course"
+COMPARE = "Only compare them with what is recorded, each within its tolerance."
 EVERY_STEP = "Earlier lessons' checks after every step, not only at a lesson's end."
 FORMAT = ["-1", "--stdout", "--zero-commit", "--no-signature", "--no-stat", "--keep-subject"]
 FORMAT += ["--full-index", "--no-renames", "--no-base", "-U3"]
@@ -368,8 +369,13 @@ def command_notebooks() -> None:
 
 
 @app.command("figures")
-def command_figures(lessons: Words = None) -> None:
+def command_figures(
+    lessons: Words = None,
+    check: Annotated[bool, typer.Option("--check", help=COMPARE)] = False,
+) -> None:
     """Measure anew what the lessons quote."""
+    if check:
+        raise typer.Exit(0 if course_check.figures_hold(Series(), lessons or []) else 1)
     record("figures", course_check.measure(Series(), lessons or []))
 
 

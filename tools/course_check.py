@@ -28,6 +28,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from buildgpt.core import load_core
 from buildgpt.course import prose, ranks, warm_up
 from buildgpt.course.checking import load_checks
 from buildgpt.course.folder import place_data, place_files, place_made, place_text
@@ -47,6 +48,8 @@ from buildgpt.course.series import (
 MOST_ADDED, MOST_STEPS, MEDIAN, TYPED, ALL_TYPED = 60, 8, 15, (20, 60), 900
 CPU_SECONDS, SECONDS = 100, 900  # for one forked copy: of its own, and at most
 WORKERS = min(2, os.cpu_count() or 1)  # lessons at a time
+ROUNDING = 1e-9  # the share by which a figure without a tolerance may differ
+SEEDED = re.compile(r"seed(?:\(| ?= ?| in \()([\d, ]+)")  # manual_seed(1), seed=1, seed in (1, 2)
 SMALL_NUMBER = 16  # counts up to this may be written out; all other figures are measured
 
 
@@ -256,7 +259,7 @@ def check_all(
 ) -> int:
     """Everything, of all lessons or of some; returns how much does not hold."""
     findings = Findings()
-    lessons = [lesson for lesson in series.lessons if not words or wanted(lesson, words)]
+    lessons = asked_for(series, words)
     check_series(series, findings)
     counts = for_each(series, lessons, functools.partial(check_lesson, every_step), workers)
     for lesson, count in zip(lessons, counts):
@@ -586,28 +589,85 @@ def check_names(series: Series, lesson: Lesson, found: dict[str, str], findings:
 
 def measure(series: Series, words: list[str]) -> dict[str, Any]:
     """Every figure and every demo's output, anew; with words, those of some lessons, beside what
-    is recorded of the others."""
-    before = prose.records(series.course) if words else {}
+    is recorded of the others. Tells which figures have moved farther than they may."""
+    recorded = prose.records(series.course)
+    before = recorded if words else {}
     figures: dict[str, Any] = {**before.get("figures", {})}
     outputs: dict[str, str] = {**before.get("outputs", {})}
-    lessons = [lesson for lesson in series.lessons if not words or wanted(lesson, words)]
-    with tempfile.TemporaryDirectory() as place:
-        import torch
-
-        ranks.prepare()
-        torch.set_num_threads(1)
-        shop = Workshop(series, Path(place))
+    with measuring(series) as shop:
         for name, demo in ({} if words else warm_up.demos(series.course)).items():
-            outputs[f"{warm_up.FOLDER}/{name}"], error = run_demo(Path(place), demo)
+            outputs[f"{warm_up.FOLDER}/{name}"], error = run_demo(shop.place, demo)
             print(f"{warm_up.FOLDER}/{name}: {error or 'recorded'}", flush=True)
-        for lesson in lessons:
-            figures |= lesson_figures(shop, lesson)
+        for lesson in asked_for(series, words):
+            found = lesson_figures(shop, lesson)
+            for sentence in moved(recorded["figures"], found):
+                print(f"  MOVED: {sentence}", flush=True)
+            figures |= found
             for step in lesson.steps:
                 demo = lesson.demo(step)
                 if demo:
                     outputs[step.id], error = run_demo(shop.at(step.index + 1, lesson), demo)
                     print(f"{step.id}: {error or 'recorded'}", flush=True)
-    return {"figures": figures, "outputs": outputs}
+    return {"figures": figures, "outputs": outputs, "seeds": seeds(series), "threads": 1}
+
+
+def figures_hold(series: Series, words: list[str]) -> bool:
+    """Whether all figures, or those of some lessons, are measured again within their tolerances;
+    tells which are not."""
+    recorded, found = prose.records(series.course)["figures"], {}
+    findings = Findings()
+    with measuring(series) as shop:
+        for lesson in asked_for(series, words):
+            again = lesson_figures(shop, lesson)
+            print(f"{lesson.name}: {len(again)} figures measured again", flush=True)
+            for sentence in moved(recorded, again):
+                findings.need(False, sentence)
+            found |= again
+    for name in sorted(found.keys() - recorded.keys()):
+        findings.need(False, f"the figure {name!r} is not recorded")
+    for name in [] if words else sorted(recorded.keys() - found.keys()):
+        findings.need(False, f"nothing measures the figure {name!r} any more")
+    print(f"{len(found)} figures, {findings.count} findings")
+    return not findings.count
+
+
+def asked_for(series: Series, words: list[str]) -> list[Lesson]:
+    """The lessons that are asked for, all where none is."""
+    return [lesson for lesson in series.lessons if not words or wanted(lesson, words)]
+
+
+@contextlib.contextmanager
+def measuring(series: Series) -> Iterator[Workshop]:
+    """A workshop where figures are measured: on one thread, as everywhere in the course."""
+    import torch
+
+    with tempfile.TemporaryDirectory() as place:
+        ranks.prepare()
+        torch.set_num_threads(1)
+        yield Workshop(series, Path(place))
+
+
+def moved(recorded: dict[str, Any], found: dict[str, Any]) -> Iterator[str]:
+    """Of figures measured again, those that are not within the tolerance of their record."""
+    for name in sorted(found.keys() & recorded.keys()):
+        before, value = recorded[name], found[name]["value"]
+        most = before["tolerance"] + ROUNDING * abs(before["value"])
+        if not abs(value - before["value"]) <= most:  # what is no number is outside, too
+            within = f"{before['value']:g} ± {before['tolerance']:g}"
+            yield f"the figure {name!r} is {value:g}; {within} is recorded"
+
+
+def seeds(series: Series) -> dict[str, str]:
+    """The seed of all recipes that name none, and those that the text of each lesson's figures and
+    demos fixes. Who says nothing has PyTorch's own, which is always the same in a new process."""
+    found = {"recipes": str(load_core().config.TrainConfig().seed)}
+    for lesson in series.lessons:
+        paths = [*lesson.folder.glob("figures.py"), *lesson.folder.glob("demos/*.py")]
+        texts = [path.read_text("utf-8") for path in [*paths, *lesson.folder.glob("files/*.*")]]
+        given = " ".join(numbers for text in texts for numbers in SEEDED.findall(text))
+        named = sorted({*map(int, re.findall(r"\d+", given))})
+        found |= {lesson.name: ", ".join(map(str, named))} if named else {}
+    return found
 
 
 def lesson_figures(shop: Workshop, lesson: Lesson) -> dict[str, Any]:

@@ -204,7 +204,7 @@ def defaults(node: ast.AST, above: tuple[ast.AST, ...]) -> Iterator[tuple[str, s
     """What holds if nobody says anything: far more of it, or the other truth."""
     if isinstance(node, ast.Constant) and is_default(node, above[-1]):
         value: Any = node.value
-        far = not value if isinstance(value, bool) else FAR * value or type(value)(1)
+        far = not value if isinstance(value, bool) else type(value)(f"{FAR * value or 1:.12g}")
         yield "default", repr(far)
 
 
