@@ -807,6 +807,18 @@ def test_what_counts_as_near_is_a_share_of_the_answer():
 # and by what, and what the learner is told.
 
 MISTAKES = {
+    "checkpoints in the order of words": (
+        "14-resume/whole",
+        "checkpoint",
+        (", key=step_of)", ")"),
+        "sorted as words",
+    ),
+    "what is half done stays": (
+        "14-resume/damaged",
+        "train",
+        ("    checkpoint.sweep(folder)\n", ""),
+        "has to sweep",
+    ),
     "a default with a zero too many": (
         "04-recipe/settings",
         "config",

@@ -337,6 +337,13 @@ def command_mutants(
     raise typer.Exit(0 if enough else 1)
 
 
+@app.command("stubs")
+def command_stubs(lessons: Words = None, workers: Workers = course_check.WORKERS) -> None:
+    """Whether the checks miss each function that is handed over, when it is emptied."""
+    count = course_check.check_all_taken(Series(), lessons or [], workers)
+    raise typer.Exit(1 if count else 0)
+
+
 @app.command("owners")
 def command_owners(
     files: Annotated[list[str] | None, typer.Argument(help="Such as model.py.")] = None,
@@ -396,9 +403,9 @@ def command_curves(lessons: Words = None) -> None:
 
 
 @app.command("gallery")
-def command_gallery() -> None:
-    """Let every lesson's model continue the gallery's prompt, for the site."""
-    record("gallery", {"pictures": course_gallery.record(Series())})
+def command_gallery(lessons: Words = None) -> None:
+    """Let the lessons' models continue the gallery's prompt, for the site."""
+    record("gallery", {"pictures": course_gallery.record(Series(), lessons or [])})
 
 
 def main() -> int:
