@@ -19,7 +19,8 @@ help:
 	@echo "make bench       all figures that need no GPU, beside other implementations: a quarter of an hour"
 	@echo "make rehearsal   the whole path of a reproduction, small: some minutes on 2 cores"
 	@echo "make course-check    all that must hold of the course: some minutes on 2 cores"
-	@echo "make check-all       the same, and that its checks catch small mistakes in the lessons' lines"
+	@echo "make check-all       the same, and that its checks catch small mistakes in the lessons' lines,"
+	@echo "                     miss what is handed over, and that its figures are measured again"
 	@echo "make course-figures  measure what the lessons quote"
 	@echo "make course-curves   record the bands that a learner's loss is compared with"
 	@echo "make course-gallery  let every lesson's model talk, for the site"
@@ -57,6 +58,8 @@ course-check: $(STAMP)-dev
 
 check-all: course-check
 	OMP_NUM_THREADS=1 $(BIN)/python tools/course.py mutants
+	OMP_NUM_THREADS=1 $(BIN)/python tools/course.py stubs
+	OMP_NUM_THREADS=1 $(BIN)/python tools/course.py figures --check
 
 course-figures: $(STAMP)-dev
 	OMP_NUM_THREADS=1 $(BIN)/python tools/course.py figures

@@ -871,6 +871,36 @@ def test_what_counts_as_near_is_a_share_of_the_answer():
 # and by what, and what the learner is told.
 
 MISTAKES = {
+    "checkpoints in the order of words": (
+        "14-resume/whole",
+        "checkpoint",
+        (", key=step_of)", ")"),
+        "sorted as words",
+    ),
+    "what is half done stays": (
+        "14-resume/damaged",
+        "train",
+        ("    checkpoint.sweep(folder)\n", ""),
+        "has to sweep",
+    ),
+    "a default with a zero too many": (
+        "04-recipe/settings",
+        "config",
+        ("steps: int = 1000", "steps: int = 10000"),
+        "a zero too many or too few",
+    ),
+    "a prompt that can be changed": (
+        "04-recipe/settings",
+        "config",
+        ("@dataclass(frozen=True)\nclass SampleConfig", "@dataclass\nclass SampleConfig"),
+        "@dataclass without frozen=True",
+    ),
+    "a cosine that ends where it began": (
+        "12-schedule/cosine",
+        "config",
+        ("final_lr: float = 0.1", "final_lr: float = 1.0"),
+        "a zero too many or too few",
+    ),
     "seed and epoch are added": (
         "02-targets/shuffle",
         "data",

@@ -148,3 +148,65 @@ def test_a_term_is_not_used_before_the_lesson_that_defines_it(words, tmp_path):
     assert words.undefined_terms(series) == ["lost"]
     series.lessons[0].facts["terms"] = ["head"]
     assert words.early_terms(series, series.lessons[0]) == []
+
+
+# Figures.
+
+
+def test_a_figure_measured_again_has_its_tolerance_and_no_more(tool):
+    def one(value: float, tolerance: float = 0.0) -> dict:
+        return {"x": {"value": value, "tolerance": tolerance}}
+
+    for before, after, tolerance, sentences in (
+        (2.5, 2.6, 0.125, 0),
+        (2.5, 2.4, 0.125, 0),
+        (2.5, 2.75, 0.125, 1),
+        (2.5, 2.25, 0.125, 1),
+        (100.0, 100.0, 0.0, 0),
+        (100.0, 100.0 + 1e-8, 0.0, 0),  # sums come in another order
+        (100.0, 101.0, 0.0, 1),
+        (2.5, float("nan"), 9.0, 1),
+    ):
+        assert len([*tool.moved(one(before, tolerance), one(after, 99.0))]) == sentences
+    assert [*tool.moved(one(1.0, 0.25), one(2.0))] == ["the figure 'x' is 2; 1 ± 0.25 is recorded"]
+
+
+@pytest.fixture
+def recorded(tool, monkeypatch):
+    """recorded(changes) puts other values in the place of those recorded of lesson 1."""
+    real = tool.prose.records(Series().course)
+
+    def recorded(**changes: float) -> None:
+        figure = {**real["figures"]["ids of a mask"], **changes}
+        figures = real["figures"] | {"ids of a mask": figure}
+        monkeypatch.setattr(tool.prose, "records", lambda course: real | {"figures": figures})
+
+    return recorded
+
+
+def test_figures_are_held_against_their_record(tool, recorded, monkeypatch, capsys):
+    """What a lesson measures, and a record that somebody has moved."""
+    recorded()
+    assert tool.figures_hold(Series(), ["1"])
+    recorded(value=5.0)
+    assert not tool.figures_hold(Series(), ["1"])
+    assert "the figure 'ids of a mask' is 4; 5 ± 0 is recorded" in capsys.readouterr().out
+    recorded(value=5.0, tolerance=1.0)
+    assert tool.figures_hold(Series(), ["1"])
+    new = {"a new one": {"value": 1.0, "tolerance": 0.0}}
+    monkeypatch.setattr(tool, "lesson_figures", lambda shop, lesson: new)
+    assert not tool.figures_hold(Series(), ["1"])
+    assert "the figure 'a new one' is not recorded" in capsys.readouterr().out
+    assert not tool.figures_hold(Series(), [])
+    assert "nothing measures the figure 'ids of a mask' any more" in capsys.readouterr().out
+
+
+def test_what_is_measured_anew_tells_what_has_moved_and_its_seeds(tool, recorded, capsys):
+    recorded(value=5.0)
+    measured = tool.measure(Series(), ["1"])
+    assert "MOVED: the figure 'ids of a mask' is 4; 5 ± 0 is recorded" in capsys.readouterr().out
+    assert measured["figures"]["ids of a mask"]["value"] == 4
+    assert "loss of counting" in measured["figures"]  # another lesson's stays
+    assert measured["seeds"]["03-bigram"] == measured["seeds"]["recipes"] == "1337"
+    assert measured["seeds"]["28-modern"].endswith("1, 2, 3")
+    assert measured["threads"] == 1

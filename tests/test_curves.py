@@ -1,5 +1,6 @@
 """A loss over the band of several seeds: no false alarms, and a fault is told by its step."""
 
+import dataclasses
 import json
 import math
 import random
@@ -61,11 +62,15 @@ def test_under_one_in_a_hundred_recorded_held_out_seeds_left_the_band():
         assert held_out["runs"] >= 100
         assert held_out["alarms"] < 0.01 * held_out["runs"], name
         assert held_out["longest_stretch"] < curve["in_a_row"], name
+        if "end" in curve:
+            assert (held_out["ends"]["runs"], held_out["ends"]["alarms"]) == (90, 0), name
+    assert sum("end" in curve for curve in RECORDED.values()) >= 3
 
 
 def test_seeds_that_nobody_recorded_stay_within(losses):
     for seed in (90001, 90002):
-        assert BAND.leaves(losses(seed)) is None
+        run = losses(seed)
+        assert (BAND.leaves(run), BAND.ends(run)) == (None, 0)
 
 
 def test_simulated_runs_stay_within_even_where_neighbouring_steps_agree():
@@ -98,6 +103,16 @@ def test_several_steps_in_a_row_and_on_one_side_are_needed():
     assert band.longest([2.1, 2.1, -2.1, -2.1, -2.1, 0.0]) == 3
 
 
+def test_where_runs_end_is_their_last_third_and_half_as_far_again():
+    runs = [[9.0] * 4 + [last] * 2 for last in (1.0, 2.0, 3.0)]
+    low, high = curves.ends_of(runs)
+    assert (low, high) == pytest.approx((0.5, 3.5))
+    band = curves.Band([9.0] * 6, [99.0] * 6, end=(low, high))
+    for last, side in ((0.5, 0), (3.5, 0), (0.4, -1), (3.6, 1), (math.nan, 1)):
+        assert band.ends([0.0] * 4 + [last] * 2) == side
+    assert curves.Band([9.0] * 6, [1.0] * 6).ends([-99.0] * 6) == 0
+
+
 # Faults are seen.
 
 
@@ -114,6 +129,14 @@ def test_several_steps_in_a_row_and_on_one_side_are_needed():
 def test_a_fault_leaves_the_band_at_an_early_step(losses, changes, side):
     step, found = BAND.leaves(losses(1337, **changes))
     assert (step <= 40, found) == (True, side)
+
+
+def test_a_mask_that_is_off_by_one_ends_below_all_seeds(losses):
+    """No step is far outside for long. (With five seeds of twelve it does, and this is one.)"""
+    lesson, seed = SERIES.find("9"), 1002
+    run, band = losses(seed, lesson, model=("triu(1)", "triu(2)")), curves.band_of(SERIES, lesson)
+    assert (band.leaves(run), band.ends(run)) == (None, -1)
+    assert band.ends(losses(seed, lesson)) == 0
 
 
 @pytest.mark.parametrize(
@@ -173,6 +196,7 @@ def test_curve_shows_the_run_over_its_band(course, monkeypatch):
     said = course("curve")
     assert said.status == 0
     assert "Your loss stays within the band." in said.out
+    assert "whether the model is right is what check says" in " ".join(said.out.split())
     assert f"150 steps of lesson 4; {chart.SHADE} the reference's with 24 seeds" in said.out
     assert said.out.count("│") == 12
     off = [m + (1.0 if step >= 60 else 0.0) for step, m in enumerate(BAND.mean, 1)]
@@ -183,6 +207,16 @@ def test_curve_shows_the_run_over_its_band(course, monkeypatch):
     assert "likely causes" in said.out
     found = json.loads(course("curve", "--json").out.splitlines()[-1])
     assert (found["left_at"], found["side"], len(found["losses"])) == (60, "above", 150)
+    band = dataclasses.replace(BAND, end=(curves.ending(BAND.mean), 9.0))
+    monkeypatch.setattr(curves, "band_of", lambda series, lesson: band)
+    tilted = [m - 1.9 * s for m, s in zip(BAND.mean, BAND.spread)]
+    monkeypatch.setattr(curves, "run", lambda folder, lesson: tilted)
+    said = course("curve")
+    assert said.status == 1
+    assert "Your loss stays within the band, but ends below all seeds." in said.out
+    assert "a mask that is off by one" in said.out
+    found = json.loads(course("curve", "--json").out.splitlines()[-1])
+    assert (found["left_at"], found["ends"]) == (None, "below")
     monkeypatch.setattr(curves, "run", lambda folder, lesson: [1.0] * 300)
     assert "150 steps have given 300 losses" in course("curve").err
 
@@ -236,4 +270,4 @@ def test_the_reference_of_later_lessons_stays_within_the_band_that_still_holds(t
     folder.arrive()
     judged = curves.judge(folder)
     assert judged.lesson.number == (9 if number == "10" else 13)
-    assert judged.left is None
+    assert (judged.left, judged.ends) == (None, 0)

@@ -14,6 +14,7 @@ from buildgpt.course.runner import steps_done
 from buildgpt.course.series import Series, write_tree
 
 SERIES = Series()
+DEARER = {13}  # dropout pays where a text is read again and again, which nobody here does
 SAID = [["random bytes", 5.55, "\x07?<b>&"], ["a bigram", 2.5, "\n  the & then"]]
 
 
@@ -93,7 +94,7 @@ def test_all_models_that_hang_here_are_recorded_each_less_surprised():
 
     sys.path.pop(0)
     assert course_gallery.unrecorded(SERIES) == [], "python tools/course.py gallery"
-    losses = [picture.loss for picture in gallery.recorded(SERIES)]
+    losses = [p.loss for p in gallery.recorded(SERIES) if p.lesson not in DEARER]
     assert losses == sorted(losses, reverse=True)
     assert {picture.whose for picture in gallery.recorded(SERIES)} == {"the reference's code"}
     titles = {lesson.number: lesson.title for lesson in gallery.hanging(SERIES)}
@@ -108,6 +109,19 @@ def test_a_lesson_without_its_picture_is_named(monkeypatch):
     kept = [picture for picture in gallery.recorded(SERIES) if picture.lesson != 7]
     monkeypatch.setattr(gallery, "recorded", lambda series: kept)
     assert course_gallery.unrecorded(SERIES) == ["07-heads"]
+
+
+def test_a_lesson_that_changes_a_model_hangs_it_or_says_why_not():
+    sys.path.insert(0, str(Path(__file__).parent.parent / "tools"))
+    import course_gallery
+
+    sys.path.pop(0)
+    changing = {lesson.number for lesson in course_gallery.changing(SERIES)}
+    assert {3, 6, 7, 8, 9, 13, 21, 28, 30} <= changing
+    assert not changing & {1, 2, 5, 10, 11, 14, 16, 24, 26, 29}
+    series = Series()
+    del series.find("21").facts["gallery"]
+    assert course_gallery.unrecorded(series) == ["21-attention"]
 
 
 def test_a_model_of_a_recipe_is_trained_and_talks(tmp_path):

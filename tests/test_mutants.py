@@ -20,7 +20,11 @@ LIMIT = 3
 
 @dataclass(frozen=True)
 class Shape:
-    width: int = 64  # a choice
+    width: int = 64
+    seed: int = 1337
+    tied: bool = True
+    left: Half = field(default_factory=Left)
+    right: Half = field(default_factory=Right)
 
     def part(self, x: int, count: int = 2) -> int:
         """More words, 1 + 1."""
@@ -31,6 +35,9 @@ class Shape:
         if x == 7:
             print(f"seven {x}")
         y = "ä" * 2
+        require(x in self.known, "unknown")
+        sizes = {"small": 12, "large": 36, "name": "x"}
+        z = self.layer(x or self.width, dim=-1, device=x.device)
         return self.layer(x)[:count - 1] + self.layer(max(x, 2))
 
 
@@ -60,6 +67,15 @@ def test_mistakes_are_small_and_of_every_kind(tool):
         ("half", "x = x / ((self.width))"),
         ("operator", "x = (x * (self.width + 1e-09))"),
         ("no call", "return self.layer(x)[:count - 1] + self"),
+        ("default", "width: int = 640"),
+        ("default", "tied: bool = False"),
+        ("default", "def part(self, x: int, count: int = 20) -> int:"),
+        ("condition", 'require((not (x in self.known)), "unknown")'),
+        ("neighbour", "sizes = {'small': 36, 'large': 36, 'name': 'x'}"),
+        ("neighbour", "left: Half = field(default_factory=Right)"),
+        ("no keyword", "z = self.layer(x or self.width, device=x.device)"),
+        ("one side", "z = self.layer((x), dim=-1, device=x.device)"),
+        ("one side", "z = self.layer((self.width), dim=-1, device=x.device)"),
         ("off by one", "return self.layer(x)[:count - 1 + 1] + self.layer(max(x, 2))"),
     } <= pairs
     for mutant in found:
@@ -73,8 +89,7 @@ def test_words_choices_and_what_makes_no_difference_are_left_alone(tool):
     changed = {mutant.before for mutant in found}
     lines = {line.strip() for line in TOY.splitlines()}
     alone = (
-        "width: int",
-        "def part",
+        "seed: int",
         "print",
         "if x == 7",
         "@data",
@@ -85,6 +100,7 @@ def test_words_choices_and_what_makes_no_difference_are_left_alone(tool):
     assert not {line for line in changed if line.startswith(alone)}
     assert changed <= lines
     whole = " ".join(mutant.after for mutant in found)
+    assert "dim=-1)" not in whole  # where it is computed
     assert "2e-09" not in whole and "max(2, x)" not in whole
     assert "(self.layer(x)[:count - 1] - self.layer(max(x, 2)))" not in whole
     assert [m.after for m in found if m.before.startswith("raise")] == ["pass"]
@@ -116,6 +132,16 @@ def test_a_mistake_is_caught_and_none_is_not(tool, tmp_path, monkeypatch):
     monkeypatch.setattr(tool, "CPU_SECONDS", 0.5)
     endless = tool.Mutant(path, text + "\nwhile True:\n    pass\n", 1, "endless", "", "")
     assert "no end" in tool.catcher(shop, lesson, endless)
+
+
+def test_every_lesson_whose_lines_are_typed_has_mutants_and_the_others_are_skipped(tool, capsys):
+    for lesson in SERIES.lessons:
+        typed = any(step.kind == "type" for step in lesson.steps)
+        assert len(tool.chosen(SERIES, lesson)) == (tool.COUNT if typed else 0), lesson.name
+    assert tool.try_all(SERIES, ["30"])
+    said = capsys.readouterr().out
+    assert "lesson 30: skipped" in said and "there is no mutant to be caught" in said
+    assert "%" not in said
 
 
 def test_the_score_counts_what_is_caught_and_names_the_rest(tool, monkeypatch, capsys):

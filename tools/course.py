@@ -46,6 +46,7 @@ from buildgpt.course.series import (  # noqa: E402
 )
 
 WORK = ROOT / "tmp" / "course"
+COMPARE = "Only compare them with what is recorded, each within its tolerance."
 EVERY_STEP = "Earlier lessons' checks after every step, not only at a lesson's end."
 FORMAT = ["-1", "--stdout", "--zero-commit", "--no-signature", "--no-stat", "--keep-subject"]
 FORMAT += ["--full-index", "--no-renames", "--no-base", "-U3"]
@@ -336,6 +337,13 @@ def command_mutants(
     raise typer.Exit(0 if enough else 1)
 
 
+@app.command("stubs")
+def command_stubs(lessons: Words = None, workers: Workers = course_check.WORKERS) -> None:
+    """Whether the checks miss each function that is handed over, when it is emptied."""
+    count = course_check.check_all_taken(Series(), lessons or [], workers)
+    raise typer.Exit(1 if count else 0)
+
+
 @app.command("owners")
 def command_owners(
     files: Annotated[list[str] | None, typer.Argument(help="Such as model.py.")] = None,
@@ -368,8 +376,13 @@ def command_notebooks() -> None:
 
 
 @app.command("figures")
-def command_figures(lessons: Words = None) -> None:
+def command_figures(
+    lessons: Words = None,
+    check: Annotated[bool, typer.Option("--check", help=COMPARE)] = False,
+) -> None:
     """Measure anew what the lessons quote."""
+    if check:
+        raise typer.Exit(0 if course_check.figures_hold(Series(), lessons or []) else 1)
     record("figures", course_check.measure(Series(), lessons or []))
 
 
@@ -390,9 +403,9 @@ def command_curves(lessons: Words = None) -> None:
 
 
 @app.command("gallery")
-def command_gallery() -> None:
-    """Let every lesson's model continue the gallery's prompt, for the site."""
-    record("gallery", {"pictures": course_gallery.record(Series())})
+def command_gallery(lessons: Words = None) -> None:
+    """Let the lessons' models continue the gallery's prompt, for the site."""
+    record("gallery", {"pictures": course_gallery.record(Series(), lessons or [])})
 
 
 def main() -> int:

@@ -30,6 +30,7 @@ from typing import Any
 
 import course_words
 
+from buildgpt.core import load_core
 from buildgpt.course import prose, ranks, warm_up
 from buildgpt.course.checking import load_checks
 from buildgpt.course.folder import place_data, place_files, place_made, place_text
@@ -49,6 +50,8 @@ from buildgpt.course.series import (
 MOST_ADDED, MOST_STEPS, MEDIAN, TYPED, ALL_TYPED = 60, 8, 15, (20, 60), 900
 CPU_SECONDS, SECONDS = 100, 900  # for one forked copy: of its own, and at most
 WORKERS = min(2, os.cpu_count() or 1)  # lessons at a time
+ROUNDING = 1e-9  # the share by which a figure without a tolerance may differ
+SEEDED = re.compile(r"seed(?:\(| ?= ?| in \()([\d, ]+)")  # manual_seed(1), seed=1, seed in (1, 2)
 
 
 class Findings:
@@ -257,7 +260,7 @@ def check_all(
 ) -> int:
     """Everything, of all lessons or of some; returns how much does not hold."""
     findings = Findings()
-    lessons = [lesson for lesson in series.lessons if not words or wanted(lesson, words)]
+    lessons = asked_for(series, words)
     check_series(series, findings)
     counts = for_each(series, lessons, functools.partial(check_lesson, every_step), workers)
     for lesson, count in zip(lessons, counts):
@@ -406,7 +409,45 @@ def import_all(folder: Path) -> None:
 
 
 def check_stubs(shop: Workshop, lesson: Lesson, findings: Findings) -> None:
-    """Each function that the lesson's typed steps wrote, emptied, makes some check fail.
+    """Each function that the lesson's typed steps wrote, emptied, makes some check fail."""
+    names = sorted(written(shop.series, lesson, "type"))
+    count, unmissed = emptied(shop, lesson, names)
+    for path, name in unmissed:
+        findings.need(False, f"{lesson.name}: nobody misses {name} in {path}")
+    print(f"  {count} functions emptied, each was missed" * (not unmissed), flush=True)
+
+
+def check_taken(shop: Workshop, lesson: Lesson) -> int:
+    """The same of what is handed over, but for what lesson.toml lists as `unmissed`, with a reason;
+    returns how much does not hold."""
+    findings, series = Findings(), shop.series
+    taken = written(series, lesson, "take") - written(series, lesson, "type")
+    listed = {(f"gpt/{key.partition('.')[0]}.py", key.partition(".")[2]) for key in excused(lesson)}
+    count, unmissed = emptied(shop, lesson, sorted(taken - listed))
+    print(f"lesson {lesson.number}: {count} functions emptied that are handed over", flush=True)
+    for path, name in unmissed:
+        findings.need(False, f"{lesson.name}: nobody misses {name} in {path}")
+    for path, name in sorted(listed - taken):
+        findings.need(False, f"{lesson.name}/lesson.toml excuses {name}, which is not in {path}")
+    return findings.count
+
+
+def check_all_taken(series: Series, words: list[str], workers: int = WORKERS) -> int:
+    """The same of all lessons, or of some."""
+    lessons = asked_for(series, words)
+    counts = for_each(series, lessons, check_taken, workers)
+    return sum(1 if count is None else count for count in counts)
+
+
+def excused(lesson: Lesson) -> dict[str, str]:
+    """Functions that no check can see, such as "train.Trainer.say", and why."""
+    return dict(lesson.facts.get("unmissed", {}))
+
+
+def emptied(
+    shop: Workshop, lesson: Lesson, names: list[tuple[str, str]]
+) -> tuple[int, list[tuple[str, str]]]:
+    """How many of these functions do something, and which of them nobody misses.
 
     The lesson's own checks come first, and whoever needs far longer for them than the whole code
     hangs: a loop whose step is empty never ends.
@@ -418,25 +459,24 @@ def check_stubs(shop: Workshop, lesson: Lesson, findings: Findings) -> None:
     began = computed()
     failing(shop.at(end, lesson), series, own, end)
     limit = 5 + 5 * (computed() - began)
-    count = 0
-    for path, name in sorted(typed_functions(series, lesson)):
+    count, unmissed = 0, []
+    for path, name in names:
         stubbed = stub(tree[path], name)
         if stubbed is None:
             continue
         count += 1
         folder = shop.folder("stub", tree | {path: stubbed}, lesson)
-        missed = first_to_fail(folder, series, own, end, limit) or first_to_fail(
-            folder, series, others, end
-        )
-        findings.need(missed, f"{lesson.name}: nobody misses {name} in {path}")
-    print(f"  {count} functions emptied, each was missed", flush=True)
+        if not first_to_fail(folder, series, own, end, limit):
+            if not first_to_fail(folder, series, others, end):
+                unmissed.append((path, name))
+    return count, unmissed
 
 
-def typed_functions(series: Series, lesson: Lesson) -> set[tuple[str, str]]:
-    """(path, "Class.method") of each function that a typed step wrote or changed."""
+def written(series: Series, lesson: Lesson, kind: str) -> set[tuple[str, str]]:
+    """(path, "Class.method") of each function that a step of a kind wrote or changed."""
     found = set()
     for step in lesson.steps:
-        if step.kind == "type":
+        if step.kind == kind:
             before, after = series.tree(step.index), series.tree(step.index + 1)
             for path in step.patch.files:
                 old, new = functions(before.get(path, "")), functions(after[path])
@@ -457,7 +497,8 @@ def functions(code: str) -> dict[str, str]:
 
 
 def stub(code: str, name: str) -> str | None:
-    """The file with one function that only gives its first argument back; None if it is gone."""
+    """The file with one function that only gives its first argument back; None if it is gone, or
+    does nothing but say that others have to."""
     tree = ast.parse(code)
     cls, _, function = name.rpartition(".")
     body = tree.body
@@ -465,6 +506,8 @@ def stub(code: str, name: str) -> str | None:
         body = next((n.body for n in body if isinstance(n, ast.ClassDef) and n.name == cls), [])
     for node in body:
         if isinstance(node, ast.FunctionDef) and node.name == function:
+            if "NotImplementedError" in ast.unparse(node.body[-1]):
+                return None
             arguments = [a.arg for a in node.args.args if a.arg != "self"]
             giving = arguments[0] if arguments and function != "__init__" else "None"
             node.body = ast.parse(f"return {giving}").body
@@ -586,28 +629,85 @@ def check_names(series: Series, lesson: Lesson, found: dict[str, str], findings:
 
 def measure(series: Series, words: list[str]) -> dict[str, Any]:
     """Every figure and every demo's output, anew; with words, those of some lessons, beside what
-    is recorded of the others."""
-    before = prose.records(series.course) if words else {}
+    is recorded of the others. Tells which figures have moved farther than they may."""
+    recorded = prose.records(series.course)
+    before = recorded if words else {}
     figures: dict[str, Any] = {**before.get("figures", {})}
     outputs: dict[str, str] = {**before.get("outputs", {})}
-    lessons = [lesson for lesson in series.lessons if not words or wanted(lesson, words)]
-    with tempfile.TemporaryDirectory() as place:
-        import torch
-
-        ranks.prepare()
-        torch.set_num_threads(1)
-        shop = Workshop(series, Path(place))
+    with measuring(series) as shop:
         for name, demo in ({} if words else warm_up.demos(series.course)).items():
-            outputs[f"{warm_up.FOLDER}/{name}"], error = run_demo(Path(place), demo)
+            outputs[f"{warm_up.FOLDER}/{name}"], error = run_demo(shop.place, demo)
             print(f"{warm_up.FOLDER}/{name}: {error or 'recorded'}", flush=True)
-        for lesson in lessons:
-            figures |= lesson_figures(shop, lesson)
+        for lesson in asked_for(series, words):
+            found = lesson_figures(shop, lesson)
+            for sentence in moved(recorded["figures"], found):
+                print(f"  MOVED: {sentence}", flush=True)
+            figures |= found
             for step in lesson.steps:
                 demo = lesson.demo(step)
                 if demo:
                     outputs[step.id], error = run_demo(shop.at(step.index + 1, lesson), demo)
                     print(f"{step.id}: {error or 'recorded'}", flush=True)
-    return {"figures": figures, "outputs": outputs}
+    return {"figures": figures, "outputs": outputs, "seeds": seeds(series), "threads": 1}
+
+
+def figures_hold(series: Series, words: list[str]) -> bool:
+    """Whether all figures, or those of some lessons, are measured again within their tolerances;
+    tells which are not."""
+    recorded, found = prose.records(series.course)["figures"], {}
+    findings = Findings()
+    with measuring(series) as shop:
+        for lesson in asked_for(series, words):
+            again = lesson_figures(shop, lesson)
+            print(f"{lesson.name}: {len(again)} figures measured again", flush=True)
+            for sentence in moved(recorded, again):
+                findings.need(False, sentence)
+            found |= again
+    for name in sorted(found.keys() - recorded.keys()):
+        findings.need(False, f"the figure {name!r} is not recorded")
+    for name in [] if words else sorted(recorded.keys() - found.keys()):
+        findings.need(False, f"nothing measures the figure {name!r} any more")
+    print(f"{len(found)} figures, {findings.count} findings")
+    return not findings.count
+
+
+def asked_for(series: Series, words: list[str]) -> list[Lesson]:
+    """The lessons that are asked for, all where none is."""
+    return [lesson for lesson in series.lessons if not words or wanted(lesson, words)]
+
+
+@contextlib.contextmanager
+def measuring(series: Series) -> Iterator[Workshop]:
+    """A workshop where figures are measured: on one thread, as everywhere in the course."""
+    import torch
+
+    with tempfile.TemporaryDirectory() as place:
+        ranks.prepare()
+        torch.set_num_threads(1)
+        yield Workshop(series, Path(place))
+
+
+def moved(recorded: dict[str, Any], found: dict[str, Any]) -> Iterator[str]:
+    """Of figures measured again, those that are not within the tolerance of their record."""
+    for name in sorted(found.keys() & recorded.keys()):
+        before, value = recorded[name], found[name]["value"]
+        most = before["tolerance"] + ROUNDING * abs(before["value"])
+        if not abs(value - before["value"]) <= most:  # what is no number is outside, too
+            within = f"{before['value']:g} ± {before['tolerance']:g}"
+            yield f"the figure {name!r} is {value:g}; {within} is recorded"
+
+
+def seeds(series: Series) -> dict[str, str]:
+    """The seed of all recipes that name none, and those that the text of each lesson's figures and
+    demos fixes. Who says nothing has PyTorch's own, which is always the same in a new process."""
+    found = {"recipes": str(load_core().config.TrainConfig().seed)}
+    for lesson in series.lessons:
+        paths = [*lesson.folder.glob("figures.py"), *lesson.folder.glob("demos/*.py")]
+        texts = [path.read_text("utf-8") for path in [*paths, *lesson.folder.glob("files/*.*")]]
+        given = " ".join(numbers for text in texts for numbers in SEEDED.findall(text))
+        named = sorted({*map(int, re.findall(r"\d+", given))})
+        found |= {lesson.name: ", ".join(map(str, named))} if named else {}
+    return found
 
 
 def lesson_figures(shop: Workshop, lesson: Lesson) -> dict[str, Any]:

@@ -69,18 +69,34 @@ def limits_of(series: Series, lesson: Lesson) -> dict[str, Any]:
 def tried(
     recorded: list[list[float]], others: list[list[float]], limits: dict[str, Any]
 ) -> dict[str, Any]:
-    """The band of some runs, and what it says of others."""
+    """The band of some runs, and what it says of others.
+
+    Where runs end is more uneven than each of their steps: that is measured with half of the
+    others, too, and tried on the rest.
+    """
     full = curves.Band.of(recorded)
     rounded = ([round(x, DIGITS) for x in part] for part in (full.mean, full.spread))
-    band = curves.Band(*rounded, **limits)
+    half = len(others) // 2
+    low, high = (round(x, DIGITS) for x in curves.ends_of(recorded + others[:half]))
+    band = curves.Band(*rounded, **limits, end=(low, high))
     alarms = sum(band.leaves(run) is not None for run in others)
     longest = max(band.longest(run) for run in others)
+    ends = {
+        "runs": len(others) - half,
+        "alarms": sum(band.ends(run) != 0 for run in others[half:]),
+    }
     return {
         "seeds": len(recorded),
         **limits,
         "mean": band.mean,
         "spread": band.spread,
-        "held_out": {"runs": len(others), "alarms": alarms, "longest_stretch": longest},
+        "end": [low, high],
+        "held_out": {
+            "runs": len(others),
+            "alarms": alarms,
+            "longest_stretch": longest,
+            "ends": ends,
+        },
     }
 
 

@@ -2,10 +2,11 @@
 catch nearly all of them. `tools/course.py mutants` makes them, the same ones for the same seed.
 
 What no check of behaviour can or should see is not changed: words (strings, errors, what is
-printed), annotations, decorators, the choice of a default, seeds, guards against a division by 0,
-whether a file is run as a program, how many are asked for where the first is taken, the sign with
-which a layer's output is added (its weights learn it), the order of arguments that have none, and
-assignments without which Python itself complains.
+printed), annotations, decorators, seeds, guards against a division by 0, whether a file is run as a
+program, how many are asked for where the first is taken, the sign with which a layer's output is
+added (its weights learn it), the order of arguments that have none, keywords that say how a file is
+spelt or what is only faster, and assignments without which Python itself complains. A default is
+changed so far that nobody would choose it: ten times as large, or off where it is on.
 """
 
 import ast
@@ -28,6 +29,9 @@ CPU_SECONDS = 40  # for the checks of one; who needs longer hangs, and is caught
 GUARD = 1e-3  # smaller constants keep a divisor from being 0, and nothing else
 LAYOUT = {"contiguous"}  # says where numbers lie in memory, not which ones
 SYMMETRIC = {"transpose", "max", "min"}  # it does not matter which argument comes first
+# Keywords that change words, speed or place, or what this machine does by itself.
+UNSEEN = {"encoding", "help", "device", "eps", "set_to_none", "gradient_as_bucket_view"}
+FAR = 10  # a default so many times as large is no other choice, but a mistake
 SWAPS: dict[type, type] = {
     ast.Add: ast.Sub,
     ast.Sub: ast.Add,
@@ -90,7 +94,7 @@ def changes(tree: ast.Module, lines: set[int]) -> Iterator[tuple[Any, str, str]]
     """(a node, the kind of mistake, the code in its place) for each node that begins there."""
     for node, above in walk(tree, ()):
         if getattr(node, "lineno", None) in lines:
-            for make in (operators, constants, bounds, conditions, parts, calls, dropped):
+            for make in MISTAKES:
                 for kind, new in make(node, above):
                     yield node, kind, new
 
@@ -112,9 +116,9 @@ def is_beside_the_point(node: ast.AST, parent: ast.AST) -> bool:
     if node in getattr(parent, "decorator_list", []):
         return True
     if isinstance(parent, ast.arguments):
-        return True  # annotations and defaults
+        return not is_default(node, parent)  # annotations
     if isinstance(parent, ast.AnnAssign):
-        return node is parent.annotation or not has_value(parent)
+        return node is parent.annotation or not (has_value(parent) or is_default(node, parent))
     if isinstance(parent, ast.FunctionDef) and node is parent.returns:
         return True
     return isinstance(node, ast.If) and ("__name__" in ast.unparse(node.test) or only_tells(node))
@@ -130,6 +134,22 @@ def only_tells(node: ast.If) -> bool:
 def has_value(node: ast.AnnAssign) -> bool:
     """Whether it computes something, being no field's default."""
     return node.value is not None and not isinstance(node.value, ast.Constant)
+
+
+def is_default(node: ast.AST, parent: ast.AST) -> bool:
+    """Whether it is a number or a truth that a field or a parameter has if nobody says another; how
+    chance begins is no such number."""
+    if not isinstance(node, ast.Constant) or not isinstance(node.value, bool | int | float):
+        return False
+    if isinstance(parent, ast.arguments):
+        plain = [*parent.posonlyargs, *parent.args]
+        pairs = [
+            *zip(plain[::-1], parent.defaults[::-1]),
+            *zip(parent.kwonlyargs, parent.kw_defaults),
+        ]
+        return any(value is node and name.arg != "seed" for name, value in pairs)
+    is_field = isinstance(parent, ast.AnnAssign) and isinstance(parent.target, ast.Name)
+    return is_field and parent.value is node and parent.target.id != "seed"
 
 
 def called(node: ast.Call) -> str:
@@ -169,7 +189,7 @@ def is_text(node: ast.AST) -> bool:
 
 def constants(node: ast.AST, above: tuple[ast.AST, ...]) -> Iterator[tuple[str, str]]:
     """Another number, or the other truth."""
-    if not isinstance(node, ast.Constant):
+    if not isinstance(node, ast.Constant) or is_default(node, above[-1]):
         return
     value = node.value
     if isinstance(value, bool):
@@ -178,6 +198,74 @@ def constants(node: ast.AST, above: tuple[ast.AST, ...]) -> Iterator[tuple[str, 
         yield "constant", str(value + 1)
     elif isinstance(value, float) and (value == 0 or abs(value) >= GUARD):
         yield "constant", repr(2 * value or 1.0)
+
+
+def defaults(node: ast.AST, above: tuple[ast.AST, ...]) -> Iterator[tuple[str, str]]:
+    """What holds if nobody says anything: far more of it, or the other truth."""
+    if isinstance(node, ast.Constant) and is_default(node, above[-1]):
+        value: Any = node.value
+        far = not value if isinstance(value, bool) else type(value)(f"{FAR * value or 1:.12g}")
+        yield "default", repr(far)
+
+
+def keywords(node: ast.AST, above: tuple[ast.AST, ...]) -> Iterator[tuple[str, str]]:
+    """A keyword that a call is not given, or that has the next one's value."""
+    if not isinstance(node, ast.Call) or isinstance(above[-1], ast.Expr):
+        return
+    for i, keyword in enumerate(node.keywords):
+        if keyword.arg and keyword.arg not in UNSEEN:
+            other = copy.deepcopy(node)
+            del other.keywords[i]
+            yield "no keyword", ast.unparse(other)
+    values = [keyword.value for keyword in node.keywords]
+    for i, value in from_neighbours(values):
+        other = copy.deepcopy(node)
+        other.keywords[i].value = value
+        yield "neighbour", ast.unparse(other)
+
+
+def neighbours(node: ast.AST, above: tuple[ast.AST, ...]) -> Iterator[tuple[str, str]]:
+    """A value of a dictionary that is the next one's, or its key."""
+    if isinstance(node, ast.Dict):
+        for i, value in from_neighbours(node.values):
+            other = copy.deepcopy(node)
+            other.values[i] = value
+            yield "neighbour", ast.unparse(other)
+    if isinstance(node, ast.DictComp):
+        yield "neighbour", ast.unparse(ast.DictComp(node.key, node.key, node.generators))
+
+
+def fields(node: ast.AST, above: tuple[ast.AST, ...]) -> Iterator[tuple[str, str]]:
+    """A field of a class that is made as the next one is."""
+    owner = above[-2] if len(above) > 1 and isinstance(above[-1], ast.AnnAssign) else None
+    if isinstance(owner, ast.ClassDef) and isinstance(node, ast.Call):
+        parts = [part for part in owner.body if isinstance(part, ast.AnnAssign)]
+        values = [part.value for part in parts if part.value]
+        for i, value in from_neighbours(values):
+            if values[i] is node:
+                yield "neighbour", ast.unparse(value)
+
+
+def from_neighbours(values: list[ast.expr]) -> Iterator[tuple[int, ast.expr]]:
+    """(a value's place, the next one) where both are of a kind; the last one's is the first."""
+    for i, value in enumerate(values):
+        other = values[(i + 1) % len(values)]
+        if kind_of(value) == kind_of(other) and not is_text(value):
+            yield i, other
+
+
+def kind_of(node: ast.expr) -> tuple[type, type]:
+    """What a value looks like, so that one of another kind would be an error at once."""
+    return type(node), type(node.value) if isinstance(node, ast.Constant) else type(None)
+
+
+def sides(node: ast.AST, above: tuple[ast.AST, ...]) -> Iterator[tuple[str, str]]:
+    """One side of "and" or "or" is forgotten."""
+    if isinstance(node, ast.BoolOp):
+        for i in range(len(node.values)):
+            left = [value for j, value in enumerate(node.values) if j != i]
+            kept = left[0] if len(left) == 1 else ast.BoolOp(node.op, left)
+            yield "one side", f"({ast.unparse(kept)})"
 
 
 def is_first_taken(above: tuple[ast.AST, ...]) -> bool:
@@ -204,6 +292,8 @@ def conditions(node: ast.AST, above: tuple[ast.AST, ...]) -> Iterator[tuple[str,
             yield "condition", f"(not ({ast.unparse(node)}))"
     if isinstance(parent, ast.comprehension) and node in parent.ifs:
         yield "condition", "True"
+    if isinstance(parent, ast.Call) and called(parent) == "require" and node is parent.args[0]:
+        yield "condition", f"(not ({ast.unparse(node)}))"
 
 
 def parts(node: ast.AST, above: tuple[ast.AST, ...]) -> Iterator[tuple[str, str]]:
@@ -261,6 +351,21 @@ def known_before(function: ast.FunctionDef, node: ast.Assign) -> set[str]:
     return names | {argument.arg for argument in function.args.args}
 
 
+MISTAKES = (
+    operators,
+    constants,
+    defaults,
+    keywords,
+    neighbours,
+    fields,
+    sides,
+    bounds,
+    conditions,
+    parts,
+    calls,
+    dropped,
+)
+
 # Which of them, and what becomes of them.
 
 
@@ -301,6 +406,9 @@ def catcher(shop: Workshop, lesson: Lesson, mutant: Mutant) -> str:
 def try_lesson(count: int, seed: int, shop: Workshop, lesson: Lesson) -> tuple[int, int]:
     """How many of a lesson's mutants are caught, and of how many; the others are told."""
     found = chosen(shop.series, lesson, count, seed)
+    if not found:
+        print(f"lesson {lesson.number}: skipped, as it lets nothing be typed that can be changed")
+        return 0, 0
     alive = [mutant for mutant in found if not catcher(shop, lesson, mutant)]
     print(f"lesson {lesson.number}: {len(found) - len(alive)} of {len(found)} mutants caught")
     for mutant in alive:
@@ -317,6 +425,9 @@ def try_all(
     work = functools.partial(try_lesson, count, seed)
     scores = for_each(series, lessons, work, workers)
     caught, every = (sum(score[i] for score in scores if score) for i in (0, 1))
-    share = caught / max(1, every)
+    if not every:
+        print("there is no mutant to be caught")
+        return all(scores)
+    share = caught / every
     print(f"{caught} of {every} mutants caught, {share:.0%}; at least {LEAST:.0%} are wanted")
     return share >= LEAST and all(scores)

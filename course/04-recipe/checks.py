@@ -13,6 +13,7 @@ from buildgpt.course.checking import (
     equal,
     expect,
     near,
+    of_the_size,
     refused,
     stream,
     text_data,
@@ -76,8 +77,23 @@ def frozen(mine):
     causes = ["@dataclass without frozen=True"]
     with refused("recipe.train.steps = 5", causes):
         recipe.train.steps = 5
-    with refused("recipe.train = recipe.train", causes):
-        recipe.train = recipe.train
+    for section in ("model", "data", "train", "sample"):
+        with refused(f"recipe.{section} = recipe.{section}", causes):
+            setattr(recipe, section, getattr(recipe, section))
+    for section, key in (("model", "context"), ("data", "path"), ("sample", "prompt")):
+        own = getattr(recipe, section)
+        with refused(f"recipe.{section}.{key} = recipe.{section}.{key}", causes):
+            setattr(own, key, getattr(own, key))
+
+
+@check("what nobody says is of the size that the pages speak of", step="settings", until="27-run")
+def proportions(mine):
+    recipe = mine.Recipe()
+    of_the_size(recipe.model, context=64)
+    of_the_size(recipe.train, steps=1000, tokens_per_step=2048)
+    of_the_size(recipe.sample, max_tokens=200)
+    if not mine.done("06-head/width"):
+        of_the_size(recipe.train, lr=0.1)
 
 
 @check("a run does as many steps as its recipe says, and learns", step="trainer")

@@ -12,6 +12,7 @@ from buildgpt.course.checking import (
     equal,
     expect,
     near,
+    of_the_size,
     refused,
     stand_in,
 )
@@ -60,6 +61,11 @@ def reciter(ids):
         return logits
 
     return stand_in(scores)
+
+
+@check("a temperature that nobody says is a moderate one", step="temperature")
+def moderate(mine):
+    of_the_size(mine.Sampling(), temperature=0.8)
 
 
 @check("tokens are drawn as often as their chances say, by the generator", step="sampling")

@@ -8,6 +8,7 @@ from buildgpt.course.checking import (
     equal,
     expect,
     lively,
+    of_the_size,
     refused,
     stand_in,
 )
@@ -47,6 +48,13 @@ def config(mine, **wishes):
     known = mine.ModelConfig()
     small |= {k: n for k, n in {"heads": 1, "layers": 2}.items() if hasattr(known, k)}
     return mine.ModelConfig(**(small | wishes))
+
+
+@check("width and rate are of the size that the pages speak of", step="width", until="27-run")
+def proportions(mine):
+    of_the_size(mine.ModelConfig(), width=64)
+    if not mine.done("12-schedule/warmup"):
+        of_the_size(mine.TrainConfig(), lr=0.01)
 
 
 @check("scores are made of vectors of the model's width, and of nothing wider", step="width")

@@ -1,6 +1,6 @@
 """What a block must do, and a model of several."""
 
-from buildgpt.course.checking import check, equal, expect, lively, tokens
+from buildgpt.course.checking import check, equal, expect, lively, of_the_size, tokens
 
 
 def config(mine, **wishes):
@@ -8,6 +8,11 @@ def config(mine, **wishes):
     small = {"width": 16, "heads": 4, "context": 12, "vocab_size": 20}
     small |= {"layers": 2} if hasattr(mine.ModelConfig(), "layers") else {}
     return mine.ModelConfig(**(small | wishes))
+
+
+@check("a model has about as many layers as the pages speak of", step="layers", until="27-run")
+def proportions(mine):
+    of_the_size(mine.ModelConfig(), layers=4)
 
 
 @check("in the MLP each token is on its own", step="mlp")

@@ -7,7 +7,7 @@ import re
 
 import numpy as np
 
-from buildgpt.course.checking import check, equal, expect, near, refused, small_trainer
+from buildgpt.course.checking import check, equal, expect, near, of_the_size, refused, small_trainer
 
 GRADIENTS = (0.5, -2.0, 0.001, 1000.0)
 
@@ -47,6 +47,11 @@ def by_hand(value, gradients, lr, beta1, beta2, decay):
         m, v = beta1 * m + (1 - beta1) * g, beta2 * v + (1 - beta2) * g * g
         value -= lr * (m / (1 - beta1**t)) / (math.sqrt(v / (1 - beta2**t)) + 1e-8)
     return value
+
+
+@check("decay and clipping are of the size that the pages speak of", step="clip")
+def proportions(mine):
+    of_the_size(mine.TrainConfig(), weight_decay=0.1, grad_clip=1.0)
 
 
 @check("a weight moves as AdamW moves it by hand, by the recipe's numbers", step="adamw")

@@ -7,7 +7,7 @@ import re
 import tempfile
 from pathlib import Path
 
-from buildgpt.course.checking import check, equal, expect, near, refused, small_trainer
+from buildgpt.course.checking import check, equal, expect, near, of_the_size, refused, small_trainer
 
 OFF_BY_ONE = "step counts from 0: the first update's share is 1 / (warmup_steps + 1)"
 
@@ -22,6 +22,11 @@ def config(mine, **wishes):
 def rates(mine, steps, wish):
     """The rates of a whole run."""
     return [float(mine.learning_rate(step, steps, wish)) for step in range(steps)]
+
+
+@check("rate and schedule are of the size that the pages speak of", step="cosine")
+def proportions(mine):
+    of_the_size(mine.TrainConfig(), lr=6e-4, warmup_steps=100, final_lr=0.1)
 
 
 @check("the rate rises in a straight line, from above 0 to the whole one", step="warmup")

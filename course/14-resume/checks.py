@@ -237,25 +237,31 @@ def broken_off(mine):
 def in_order(mine):
     with place() as run:
         equal(mine.find_checkpoints(run), [], given="a run that has no folder yet")
-        steps = (1_000_000, 20, 3)
+        steps = (1_000_000, 20, 999_999)
         for step in steps:
             mine.save_checkpoint(run, step, some(), some(), {})
         (run / "checkpoints" / "step_old").mkdir()
         (run / "checkpoints" / ".step_000009.tmp").mkdir()
         found = [path.name for path in mine.find_checkpoints(run)]
         wanted = [f"step_{step:06d}" for step in sorted(steps)]
-        equal(found, wanted, given="steps 3, 20 and 1,000,000", causes=["sorted as words"])
+        equal(found, wanted, given="steps 20, 999,999 and 1,000,000", causes=["sorted as words"])
 
 
-@check("the command goes on where a run stopped, if it is asked to", step="command")
-def goes_on(mine):
+@contextlib.contextmanager
+def tiny(mine):
+    """A folder with a recipe, and the words with which the command trains it below runs/tiny."""
     out, err = io.StringIO(), io.StringIO()
     with place() as folder, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         path = Path(text_data(mine, folder, b"abcab cab " * 60).path)
         lines = ["[model]", "layers = 1", "heads = 2", "width = 16", "context = 16", "[train]"]
         lines += ["tokens_per_step = 64", "[data]", f"path = '{path.as_posix()}'"]
         (folder / "tiny.toml").write_text("\n".join([*lines, "[sample]", "max_tokens = 1"]))
-        words = [str(folder / "tiny.toml"), "--runs", str(folder / "runs"), "--set"]
+        yield folder, [str(folder / "tiny.toml"), "--runs", str(folder / "runs"), "--set"]
+
+
+@check("the command goes on where a run stopped, if it is asked to", step="command")
+def goes_on(mine):
+    with tiny(mine) as (folder, words):
         begun = mine.main([*words, "train.steps=4"])
         again = mine.main([*words, "train.steps=8"])
         causes = ["main has no word --resume yet: parser.add_argument"]
@@ -323,3 +329,19 @@ def keeps(mine):
             left = sorted(path.name for path in (run / "checkpoints").iterdir())
             names = [f"step_{step:06d}" for step in wanted]
             equal(left, names, given=f"folders that are left, keep = {keep}")
+
+
+@check("what a run has left half done is gone when it goes on", step="damaged")
+def swept(mine):
+    with tiny(mine) as (folder, words):
+        mine.main([*words, "train.steps=2"])
+        checkpoints = folder / "runs" / "tiny" / "checkpoints"
+        for name in (".step_000003.tmp", "step_000003"):
+            (checkpoints / name).mkdir()
+            (checkpoints / name / "model.safetensors").write_bytes(b"half")
+        status = mine.main([*words, "train.steps=4", "--resume"])
+        left = sorted(path.name for path in checkpoints.iterdir())
+    equal(status, 0, given="the status of going on beside what is half done")
+    causes = ["whoever goes on has to sweep what has no complete.json, or ends in .tmp"]
+    wanted = ["step_000002", "step_000004"]
+    equal(left, wanted, given="checkpoints/ after a save that was cut off", causes=causes)

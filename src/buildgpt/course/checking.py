@@ -123,6 +123,16 @@ def expect(
         raise Failed(shown(seen) if not isinstance(seen, str) else seen, expected, given, causes)
 
 
+def of_the_size(settings: Any, **due: float) -> None:
+    """Fail unless each of these numbers is within five times of what is due. Which one exactly is
+    a choice; one with a zero too many or too few is a slip, and every run shows it."""
+    for name, number in due.items():
+        seen, given = getattr(settings, name, None), f"{type(settings).__name__}().{name}"
+        good = isinstance(seen, int | float) and number / 5 <= seen <= number * 5
+        causes = ["a zero too many or too few; for one run, --set or a recipe is the place"]
+        expect(good, seen, f"a default of about {number:g}", given, causes)
+
+
 @contextmanager
 def refused(given: str, causes: list[str] | None = None, **holds: str) -> Iterator[None]:
     """Fail unless the block raises an error whose message holds each of these words."""

@@ -348,7 +348,7 @@ def curve(as_json: Json = False) -> None:
     else:
         recorded = curves.records(folder.series.course)["curves"][found.lesson.name]
         screen().curve(found, recorded["seeds"])
-    raise typer.Exit(1 if found.left else 0)
+    raise typer.Exit(1 if found.left or found.ends else 0)
 
 
 @app.command()

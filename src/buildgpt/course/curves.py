@@ -8,7 +8,7 @@ course/curves.json       the band of each, as `tools/course.py curves` recorded 
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, pvariance
@@ -24,6 +24,9 @@ WIDTH = 2.0  # the band: so many standard deviations to either side of the mean
 IN_A_ROW = 5  # steps outside, all above or all below, until a run has left it
 # The same where there is attention, which is learnt earlier or later, and stays ahead or behind.
 ATTENDING = 3.0, 8
+# Where runs end, the mean loss of their last third: as far from the middle of many seeds as the
+# farthest of them, and half as far again.
+LAST, ROOM = 3, 0.5
 SMOOTH = 5  # the spread at a step is that of so many steps before and after it, too
 SEED = 1337
 
@@ -32,13 +35,15 @@ SEED = 1337
 class Band:
     """Of each step, from 1 on: the mean loss of the recorded seeds, and its standard deviation.
 
-    A run has left it after `in_a_row` steps that are more than `width` deviations off.
+    A run has left it after `in_a_row` steps that are more than `width` deviations off. One that
+    stays within may still end, in the mean of its last third, below or above all seeds: `end`.
     """
 
     mean: list[float]
     spread: list[float]
     width: float = WIDTH
     in_a_row: int = IN_A_ROW
+    end: Sequence[float] = (-math.inf, math.inf)  # the lowest and the highest
 
     @classmethod
     def of(cls, runs: list[list[float]]) -> "Band":
@@ -65,6 +70,12 @@ class Band:
                 return first + 1, sides[first]
         return None
 
+    def ends(self, losses: list[float]) -> int:
+        """1 if a run ends above all seeds, -1 if below, else 0. What is no number is above."""
+        low, high = self.end
+        last = ending(losses)
+        return -1 if last < low else 0 if last <= high else 1
+
     def edges(self) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
         """The lower and the upper one, as points (step, loss)."""
         both = [*zip(self.mean, self.spread)]
@@ -78,6 +89,19 @@ class Band:
             row = row + 1 if side and side == last else abs(side)
             longest, last = max(longest, row), side
         return longest
+
+
+def ending(losses: list[float]) -> float:
+    """The mean loss of a run's last third."""
+    return mean(losses[-(len(losses) // LAST) :])
+
+
+def ends_of(runs: list[list[float]]) -> tuple[float, float]:
+    """How low and how high a run may end, by where many have ended."""
+    last = [ending(run) for run in runs]
+    middle = mean(last)
+    low, high = (middle + (1 + ROOM) * (edge - middle) for edge in (min(last), max(last)))
+    return low, high
 
 
 def records(course: Path) -> dict[str, Any]:
@@ -118,14 +142,21 @@ class Judged:
         """(step, side) where it leaves the band."""
         return self.band.leaves(self.losses)
 
+    @property
+    def ends(self) -> int:
+        """1 if it ends above all seeds, -1 if below, else 0."""
+        return self.band.ends(self.losses)
+
     def to_dict(self) -> dict[str, Any]:
         """What --json prints."""
         step, side = self.left or (None, 0)
+        words = {1: "above", -1: "below", 0: None}
         losses = [loss if math.isfinite(loss) else None for loss in self.losses]
         return {
             "lesson": self.lesson.name,
             "left_at": step,
-            "side": {1: "above", -1: "below", 0: None}[side],
+            "side": words[side],
+            "ends": words[self.ends],
             "losses": losses,
         }
 
@@ -144,7 +175,8 @@ def judge(folder: Folder) -> Judged:
 def band_of(series: Series, lesson: Lesson) -> Band:
     """The recorded band of a lesson."""
     recorded = records(series.course)["curves"][lesson.name]
-    return Band(*(recorded[key] for key in ("mean", "spread", "width", "in_a_row")))
+    keys = ("mean", "spread", "width", "in_a_row", "end")
+    return Band(**{key: recorded[key] for key in keys if key in recorded})
 
 
 def run(folder: Folder, lesson: Lesson, seed: int = SEED) -> list[float]:

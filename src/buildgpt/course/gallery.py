@@ -114,6 +114,7 @@ def trained(
         )
         made = trainer(mine, recipe)
         made.run()
+        made.model.eval()  # nothing is dropped any more
         corpus = mine.Corpus(recipe.data)
         batches = mine.Batches(corpus.train, 32, 1337)
         with torch.no_grad():

@@ -36,6 +36,20 @@ CAUSES = {  # of a loss above its band, or below
         "the same few sequences come again and again",
     ],
 }
+ENDINGS = {  # of a loss whose last third lies above that of all seeds, or below
+    1: [
+        "something is learnt only in part: a sum that is not added to the stream, say",
+        "the learning rate is another, or its schedule",
+    ],
+    -1: [
+        "tokens see what comes after them: a mask that is off by one",
+        "the same few sequences come again and again",
+    ],
+}
+WITHIN = (
+    "A band shows a wrong rate or a loss of another kind; whether the model is right is what check"
+    " says."
+)
 KINDS = {"type": "type it", "take": "take it", "read": "read it"}
 
 
@@ -388,14 +402,18 @@ class Screen:
         steps = f"{len(found.losses)} steps of lesson {found.lesson.number}"
         self.say(f"your loss over {steps}; {SHADE} the reference's with {seeds} seeds", "dim")
         self.say()
-        if found.left is None:
-            self.say("Your loss stays within the band.", "bold green")
-            return
-        step, side = found.left
+        step, side = found.left or (0, found.ends)
         where = "above" if side > 0 else "below"
-        self.say(f"Your loss leaves the band at step {step}: it lies {where} it.", "bold red")
+        if step:
+            self.say(f"Your loss leaves the band at step {step}: it lies {where} it.", "bold red")
+        elif side:
+            self.say(f"Your loss stays within the band, but ends {where} all seeds.", "bold red")
+        else:
+            self.say("Your loss stays within the band.", "bold green")
+            self.say(WITHIN, "dim")
+            return
         self.say("  likely causes:")
-        for cause in CAUSES[side]:
+        for cause in CAUSES[side] if step else ENDINGS[side]:
             self.indented(Text(f"- {cause}"), "    ")
 
     def picture(self, picture: Picture) -> None:
