@@ -585,10 +585,11 @@ def check_names(series: Series, lesson: Lesson, found: dict[str, str], findings:
 
 
 def measure(series: Series, words: list[str]) -> dict[str, Any]:
-    """Every figure and every demo's output, anew; with words, those of some lessons, beside what
-    is recorded of the others."""
+    """Every figure, what the site draws, and every demo's output, anew; with words, those of some
+    lessons, beside what is recorded of the others."""
     before = prose.records(series.course) if words else {}
     figures: dict[str, Any] = {**before.get("figures", {})}
+    drawn: dict[str, Any] = {**before.get("drawn", {})}
     outputs: dict[str, str] = {**before.get("outputs", {})}
     lessons = [lesson for lesson in series.lessons if not words or wanted(lesson, words)]
     with tempfile.TemporaryDirectory() as place:
@@ -601,32 +602,35 @@ def measure(series: Series, words: list[str]) -> dict[str, Any]:
             outputs[f"{warm_up.FOLDER}/{name}"], error = run_demo(Path(place), demo)
             print(f"{warm_up.FOLDER}/{name}: {error or 'recorded'}", flush=True)
         for lesson in lessons:
-            figures |= lesson_figures(shop, lesson)
+            found = lesson_figures(shop, lesson)
+            figures, drawn = figures | found["figures"], drawn | found["drawn"]
             for step in lesson.steps:
                 demo = lesson.demo(step)
                 if demo:
                     outputs[step.id], error = run_demo(shop.at(step.index + 1, lesson), demo)
                     print(f"{step.id}: {error or 'recorded'}", flush=True)
-    return {"figures": figures, "outputs": outputs}
+    return {"figures": figures, "drawn": drawn, "outputs": outputs}
 
 
 def lesson_figures(shop: Workshop, lesson: Lesson) -> dict[str, Any]:
-    """What a lesson's figures.py measures where its code is."""
+    """What a lesson's figures.py measures where its code is: "figures" for the words, and what is
+    "drawn" on the site."""
     path = lesson.folder / "figures.py"
     if not path.exists():
-        return {}
+        return {"figures": {}, "drawn": {}}
     folder = shop.at(shop.series.after(lesson), lesson)
 
     def run() -> dict[str, Any]:
         enter(folder)
         with contextlib.redirect_stdout(io.StringIO()):
-            found = load(path).FIGURES
-        return {
+            module = load(path)
+        figures = {
             name: {"value": float(value), "shown": shown.format(value), "tolerance": tolerance}
-            for name, (value, shown, tolerance) in found.items()
+            for name, (value, shown, tolerance) in module.FIGURES.items()
         }
+        return {"figures": figures, "drawn": getattr(module, "DRAWN", {})}
 
-    found, error = forked(run)
+    measured, error = forked(run)
     if error:
         raise SystemExit(f"{path}: {error}")
-    return found
+    return measured
