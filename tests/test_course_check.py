@@ -1,5 +1,6 @@
 """Lessons are checked side by side, and what is said of them comes in their order."""
 
+import dataclasses
 import os
 import sys
 import time
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from buildgpt.course.series import Series
+from buildgpt.course.series import Series, write_tree
 
 ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="lessons run in forked copies")
@@ -194,7 +195,7 @@ def test_figures_are_held_against_their_record(tool, recorded, monkeypatch, caps
     recorded(value=5.0, tolerance=1.0)
     assert tool.figures_hold(Series(), ["1"])
     new = {"a new one": {"value": 1.0, "tolerance": 0.0}}
-    monkeypatch.setattr(tool, "lesson_figures", lambda shop, lesson: new)
+    monkeypatch.setattr(tool, "lesson_figures", lambda shop, lesson: {"figures": new})
     assert not tool.figures_hold(Series(), ["1"])
     assert "the figure 'a new one' is not recorded" in capsys.readouterr().out
     assert not tool.figures_hold(Series(), [])
@@ -210,3 +211,35 @@ def test_what_is_measured_anew_tells_what_has_moved_and_its_seeds(tool, recorded
     assert measured["seeds"]["03-bigram"] == measured["seeds"]["recipes"] == "1337"
     assert measured["seeds"]["28-modern"].endswith("1, 2, 3")
     assert measured["threads"] == 1
+
+
+def test_what_the_site_draws_is_measured_beside_the_figures(tool, tmp_path):
+    """By the code at the lesson's end; a lesson need not have anything drawn."""
+    series = Series()
+    lesson = dataclasses.replace(series.find("12-schedule"), folder=tmp_path / "12-schedule")
+    lesson.folder.mkdir()
+    asked = 'FIGURES = {"one": (learning_rate(0, 8, TrainConfig(lr=1.0)), "{:.1f}", 0.1)}\n'
+    head = "from gpt.config import TrainConfig\nfrom gpt.optim import learning_rate\n\n"
+    drawn = 'DRAWN = {"two": [learning_rate(i, 4, TrainConfig(lr=1.0)) > 0 for i in range(2)]}\n'
+    shop = Here(series, tmp_path / "code")
+    (lesson.folder / "figures.py").write_text(head + asked)
+    assert tool.lesson_figures(shop, lesson)["drawn"] == {}
+    (lesson.folder / "figures.py").write_text(head + asked + drawn)
+    found = tool.lesson_figures(shop, lesson)
+    assert found["drawn"] == {"two": [True, True]}
+    assert found["figures"]["one"]["tolerance"] == 0.1
+
+
+class Here:
+    """A workshop with the code of one lesson's end, and nothing beside it."""
+
+    def __init__(self, series, place):
+        self.series, self.place = self, place
+        self.tree = series.tree(series.after(series.find("12-schedule")))
+
+    def after(self, lesson):
+        return 0
+
+    def at(self, steps, lesson):
+        write_tree(self.place, self.tree)
+        return self.place

@@ -628,11 +628,13 @@ def check_names(series: Series, lesson: Lesson, found: dict[str, str], findings:
 
 
 def measure(series: Series, words: list[str]) -> dict[str, Any]:
-    """Every figure and every demo's output, anew; with words, those of some lessons, beside what
-    is recorded of the others. Tells which figures have moved farther than they may."""
+    """Every figure, what the site draws, and every demo's output, anew; with words, those of some
+    lessons, beside what is recorded of the others. Tells which figures have moved farther than they
+    may."""
     recorded = prose.records(series.course)
     before = recorded if words else {}
     figures: dict[str, Any] = {**before.get("figures", {})}
+    drawn: dict[str, Any] = {**before.get("drawn", {})}
     outputs: dict[str, str] = {**before.get("outputs", {})}
     with measuring(series) as shop:
         for name, demo in ({} if words else warm_up.demos(series.course)).items():
@@ -640,15 +642,16 @@ def measure(series: Series, words: list[str]) -> dict[str, Any]:
             print(f"{warm_up.FOLDER}/{name}: {error or 'recorded'}", flush=True)
         for lesson in asked_for(series, words):
             found = lesson_figures(shop, lesson)
-            for sentence in moved(recorded["figures"], found):
+            for sentence in moved(recorded["figures"], found["figures"]):
                 print(f"  MOVED: {sentence}", flush=True)
-            figures |= found
+            figures, drawn = figures | found["figures"], drawn | found["drawn"]
             for step in lesson.steps:
                 demo = lesson.demo(step)
                 if demo:
                     outputs[step.id], error = run_demo(shop.at(step.index + 1, lesson), demo)
                     print(f"{step.id}: {error or 'recorded'}", flush=True)
-    return {"figures": figures, "outputs": outputs, "seeds": seeds(series), "threads": 1}
+    found = {"figures": figures, "drawn": drawn, "outputs": outputs}
+    return found | {"seeds": seeds(series), "threads": 1}
 
 
 def figures_hold(series: Series, words: list[str]) -> bool:
@@ -658,7 +661,7 @@ def figures_hold(series: Series, words: list[str]) -> bool:
     findings = Findings()
     with measuring(series) as shop:
         for lesson in asked_for(series, words):
-            again = lesson_figures(shop, lesson)
+            again = lesson_figures(shop, lesson)["figures"]
             print(f"{lesson.name}: {len(again)} figures measured again", flush=True)
             for sentence in moved(recorded, again):
                 findings.need(False, sentence)
@@ -711,22 +714,24 @@ def seeds(series: Series) -> dict[str, str]:
 
 
 def lesson_figures(shop: Workshop, lesson: Lesson) -> dict[str, Any]:
-    """What a lesson's figures.py measures where its code is."""
+    """What a lesson's figures.py measures where its code is: "figures" for the words, and what is
+    "drawn" on the site."""
     path = lesson.folder / "figures.py"
     if not path.exists():
-        return {}
+        return {"figures": {}, "drawn": {}}
     folder = shop.at(shop.series.after(lesson), lesson)
 
     def run() -> dict[str, Any]:
         enter(folder)
         with contextlib.redirect_stdout(io.StringIO()):
-            found = load(path).FIGURES
-        return {
+            module = load(path)
+        figures = {
             name: {"value": float(value), "shown": shown.format(value), "tolerance": tolerance}
-            for name, (value, shown, tolerance) in found.items()
+            for name, (value, shown, tolerance) in module.FIGURES.items()
         }
+        return {"figures": figures, "drawn": getattr(module, "DRAWN", {})}
 
-    found, error = forked(run)
+    measured, error = forked(run)
     if error:
         raise SystemExit(f"{path}: {error}")
-    return found
+    return measured

@@ -14,6 +14,7 @@ from pathlib import Path
 from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
+from site_figures import after_step, band, losses
 
 from buildgpt.course import gallery, owners, prose, warm_up, zoo
 from buildgpt.course.series import UNCARVED, Lesson, Series, Step
@@ -129,12 +130,19 @@ def lesson_page(series: Series, lesson: Lesson) -> str:
     parts += blocks(series, lesson, "")
     for step in lesson.steps:
         parts += step_parts(series, step)
-    parts += blocks(series, lesson, "end")
+    parts += ending(series, lesson)
     solution = lesson.folder / "exercise" / "solution.py"
     if solution.exists():
         text = solution.read_text(encoding="utf-8")
         parts.append(hidden("A solution of the exercise", fenced("python", text)))
     return "\n\n".join(parts) + "\n"
+
+
+def ending(series: Series, lesson: Lesson) -> list[str]:
+    """The words after the last step; below "what you have now" the band of its loss."""
+    text = "\n\n".join(blocks(series, lesson, "end"))
+    parts = [part.strip() for part in re.split(r"^(?=## )", text, flags=re.M) if part.strip()]
+    return [parts[0], *band(series, lesson), *parts[1:]]
 
 
 def timing(series: Series, lesson: Lesson) -> list[str]:
@@ -158,6 +166,7 @@ def step_parts(series: Series, step: Step) -> list[str]:
     kind = f'<span class="kind">{KINDS[step.kind]}</span>'
     parts.append(f'{kind} <a href="../slider.html#{step.label}">all files after it</a>')
     parts += blocks(series, step.lesson, step.slug)
+    parts += after_step(series, step.id)
     rungs = prose.hints(step.lesson).get(step.slug, [])
     names = ("a question", "the place", "the shape of the code")
     parts += [hidden(f"Hint {i + 1}: {names[i]}", rung) for i, rung in enumerate(rungs)]
@@ -286,8 +295,9 @@ def gallery_page(series: Series) -> str:
         " it. `buildgpt course gallery` lets your own models talk. The loss is that of the same"
         " sequences of Shakespeare for all of them.",
     ]
-    title = ""
-    for picture in gallery.recorded(series):
+    pictures, title = gallery.recorded(series), ""
+    parts.append(losses(pictures))
+    for picture in pictures:
         if picture.title != title:
             title = picture.title
             lesson = next(one for one in series.lessons if one.number == picture.lesson)

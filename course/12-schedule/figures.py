@@ -1,4 +1,4 @@
-"""The figures that lesson 12 quotes: name -> (value, how it is shown, tolerance)."""
+"""The figures that lesson 12 quotes: name -> (value, how it is shown, tolerance); what is drawn."""
 
 from pathlib import Path
 
@@ -18,6 +18,12 @@ def loss(warmup, share):
         return trainer.model(*trainer.batches(20000, 160)).item()
 
 
+def rates(schedule):
+    """Those of the 200 steps of the demo, which warms up for 40."""
+    config = TrainConfig(lr=0.01, warmup_steps=40, schedule=schedule)
+    return [round(learning_rate(step, 200, config), 8) for step in range(200)]
+
+
 plain = TrainConfig(lr=1.0, warmup_steps=0)
 FIGURES = {
     "rate half way": (learning_rate(100, 200, plain), "{:.2f}", 0.0),
@@ -25,3 +31,5 @@ FIGURES = {
     "loss after warm-up": (loss(40, 1), "{:.2f}", 0.06),
     "loss after warm-up and a cosine": (loss(40, 0.1), "{:.2f}", 0.06),
 }
+
+DRAWN = {"rates": {schedule: rates(schedule) for schedule in ("cosine", "wsd")}}
