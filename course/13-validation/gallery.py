@@ -8,5 +8,5 @@ def talk(mine, text, prompt):
     model = {"layers": 3, "heads": 4, "width": 96, "init_std": 0.05, "dropout": 0.1}
     train = {"steps": 800, "tokens_per_step": 1024, "lr": 0.004, "warmup_steps": 80}
     train |= {"eval_every": 0}
-    what = "the same, with a tenth of its numbers dropped while it learnt"
+    what = "the same with a tenth of its numbers dropped while it learnt"
     return [trained(mine, text, prompt, what, model, train)]
