@@ -4,9 +4,12 @@ import ast
 import re
 import subprocess
 import sys
+from contextlib import suppress
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.specifiers import SpecifierSet
 
 from buildgpt import api
 from buildgpt.gpt import checkpoint, data, train
@@ -227,3 +230,17 @@ def test_public_shards_without_a_manifest_take_a_step(gpt2_shards, tmp_path, run
     train.train(recipe, "x", runs, [*SHRUNK, f"data.path={folder}"])
     assert checkpoint.load_run(runs / "x").tokenizer.kind == "gpt2"
     assert data.read_manifest(folder) is None
+
+
+def test_what_is_pinned_installs_on_the_oldest_python_that_is_admitted():
+    """By what the packages of this environment say. One that does not has pip search for ever."""
+    pinned = re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "constraints.txt").read_text("utf-8"), re.M)
+    looked, refusing = 0, []
+    for name, version in pinned:
+        with suppress(metadata.PackageNotFoundError):
+            found = metadata.distribution(name)
+            looked += found.version.partition("+")[0] == version
+            if not SpecifierSet(found.metadata["Requires-Python"] or "").contains("3.11.0"):
+                refusing.append(f"{name}=={found.version}")
+    assert looked > 5
+    assert refusing == []
