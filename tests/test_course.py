@@ -877,6 +877,12 @@ MISTAKES = {
         (", key=step_of)", ")"),
         "sorted as words",
     ),
+    "a run goes on with another tokenizer": (
+        "24-ranks/same",
+        "train",
+        ("    begun.check_tokenizer(folder, trainer.corpus)\n", ""),
+        "is not compared",
+    ),
     "what is half done stays": (
         "14-resume/damaged",
         "train",

@@ -294,6 +294,21 @@ def same_text(mine):
         expect(status != 0, f"status {status}", "not 0", "--resume to 5 steps, when 6 are done")
 
 
+@check("a run goes on with its own tokenizer only", step="same")
+def same_tokenizer(mine):
+    with folder_of(mine) as (place, run):
+        run()
+        manifest = place / "text" / "manifest.json"
+        characters = "".join(map(chr, range(256)))  # as many ids as bytes have
+        found = json.loads(manifest.read_text("utf-8"))
+        found["tokenizer"] = {"kind": "char", "characters": characters}
+        manifest.write_text(json.dumps(found), encoding="utf-8")
+        status, _ = run("--resume", "--set", "train.steps=6")
+        causes = ["the run's tokenizer.json is not compared with that of the text"]
+        given = "--resume with a text of another tokenizer, which has as many ids"
+        expect(status != 0, f"status {status}", "not 0", given, causes)
+
+
 def written(mine, folder):
     """The lines of a run's metrics."""
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
