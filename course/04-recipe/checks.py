@@ -114,7 +114,7 @@ def vocabulary(mine):
     equal(found, 257, given="model.vocab_size = 0: how many logits a token gets")
 
 
-@check("a vocabulary of one's own is the model's", step="trainer", until="20-device")
+@check("a vocabulary of one's own is the model's", step="trainer", until="18-weights")
 def own_vocabulary(mine):
     import torch
 
