@@ -323,8 +323,13 @@ def moved(mine):
         shutil.rmtree(place / "runs" / "two")
         status, _ = command(mine, place, "two", *wish)
         expect(status != 0, "status 0", "not 0", "a new start, when the mirror has the run")
-        status, _ = command(mine, place, "two", *wish, "--resume")
+        anew = []
+        with after_step(mine, 1, lambda: anew.append(1)):
+            status, _ = command(mine, place, "two", *wish, "--resume")
         equal(status, 0, given="the status of --resume, without the run's folder")
+        causes = ["what the mirror has is not fetched before the run looks for its checkpoints"]
+        given = "steps done by --resume, of 8, when the mirror has the first ones"
+        expect(not anew, "all of them", "the rest", given, causes)
         same_end(mine, place, "one", "two", "8 steps, and 5, then 3 on another machine")
         copies = [path.name for path in mine.find_checkpoints(bucket / "two")]
         equal(copies[-1], "step_000008", given="the newest copy in the end")
