@@ -9,7 +9,7 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ET
 from io import BytesIO
-from itertools import cycle
+from itertools import cycle, pairwise
 from pathlib import Path
 
 import pytest
@@ -321,6 +321,9 @@ def test_the_gallerys_bars_are_as_long_as_its_losses(site):
     assert lengths == pytest.approx([unit * picture.loss for picture in pictures], abs=0.01)
     words = " ".join(t.text for t in svg.iterfind("text"))
     assert all(f"{picture.loss:.2f}" in words for picture in pictures)
+    rising = [b.lesson for a, b in pairwise(pictures) if b.loss >= a.loss]
+    told = re.findall(r"lesson (\d+)'s", svg.get("aria-label"))
+    assert [*map(int, told)] == rising  # what is told of the others is that they are shorter
 
 
 # Looks.

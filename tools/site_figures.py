@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import pairwise
 from typing import Any
 
 from buildgpt.course import curves, gallery, prose
@@ -146,9 +147,11 @@ def losses(pictures: Sequence[gallery.Picture]) -> str:
         marks.append(f'<rect class="bar" x="0" y="{top + 16}" width="{length}" height="8"/>')
         marks.append(label(length + 6, top + 24, f"{picture.loss:.2f}", "start"))
     first, last = pictures[0], pictures[-1]
+    longer = [f"lesson {b.lesson}'s" for a, b in pairwise(pictures) if b.loss >= a.loss]
+    but = f", but for {' and '.join(longer)}" if longer else ""
     words = (
         f"{len(pictures)} bars, one for each model, from {first.loss:.2f} in lesson {first.lesson}"
-        f" to {last.loss:.2f} in lesson {last.lesson}; each is shorter than the one before"
+        f" to {last.loss:.2f} in lesson {last.lesson}; each is shorter than the one before{but}"
     )
     caption = "The loss of each model below, on the same sequences; less is better."
     return figure(svg("Losses", words, (WIDTH, row * len(pictures)), marks), caption)
