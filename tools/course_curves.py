@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from course_check import enter, forked, wanted
+from course_check import asked_for, enter, forked
 
 from buildgpt.course import curves
 from buildgpt.course.checking import Mine
@@ -38,9 +38,8 @@ def measure(
     """
     found = {name: curve for name, curve in before.items() if words and series.find(name)}
     first: dict[str, list[list[float]]] = {}
-    for lesson in series.lessons:
-        asked = not words or wanted(lesson, words)
-        if not asked or not (lesson.folder / "curve.py").exists():
+    for lesson in asked_for(series, words):
+        if not (lesson.folder / "curve.py").exists():
             continue
         runs = reference_runs(series, lesson, [*range(AT_ONCE)])
         same = [name for name, losses in first.items() if losses == runs]

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from course_check import enter, forked, wanted
+from course_check import asked_for, enter, forked
 
 from buildgpt.course import gallery
 from buildgpt.course.checking import Mine
@@ -24,7 +24,7 @@ MODELS = ("gpt/model.py", "gpt/modern.py")
 def record(series: Series, words: list[str]) -> list[dict[str, Any]]:
     """Every picture, by the code at the end of its lesson; with words, those of some lessons,
     beside what is recorded of the others."""
-    asked = [lesson for lesson in gallery.hanging(series) if not words or wanted(lesson, words)]
+    asked = [one for one in gallery.hanging(series) if one in asked_for(series, words)]
     again = {lesson.number for lesson in asked}
     kept = [picture for picture in gallery.recorded(series) if picture.lesson not in again]
     found = [asdict(picture) for picture in kept if words]

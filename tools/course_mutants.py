@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from course_check import WORKERS, Workshop, first_to_fail, for_each, wanted
+from course_check import WORKERS, Workshop, asked_for, first_to_fail, for_each
 
 from buildgpt.course.owners import authors
 from buildgpt.course.runner import due_checks
@@ -421,7 +421,7 @@ def try_all(
     series: Series, words: list[str], count: int = COUNT, seed: int = SEED, workers: int = WORKERS
 ) -> bool:
     """The mutants of all lessons, or of some; returns whether enough are caught."""
-    lessons = [lesson for lesson in series.lessons if not words or wanted(lesson, words)]
+    lessons = asked_for(series, words)
     work = functools.partial(try_lesson, count, seed)
     scores = for_each(series, lessons, work, workers)
     caught, every = (sum(score[i] for score in scores if score) for i in (0, 1))

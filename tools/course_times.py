@@ -21,11 +21,10 @@ def measure(series: Series, words: list[str], before: dict[str, Any]) -> Iterato
     found = {name: times for name, times in before.items() if series.find(name)}
     with tempfile.TemporaryDirectory() as place:
         shop = course_check.Workshop(series, Path(place))
-        for lesson in series.lessons:
-            if not words or course_check.wanted(lesson, words):
-                found[lesson.name] = times_of(shop, lesson)
-                print(f"{lesson.name}: {found[lesson.name]}", flush=True)
-                yield found
+        for lesson in course_check.asked_for(series, words):
+            found[lesson.name] = times_of(shop, lesson)
+            print(f"{lesson.name}: {found[lesson.name]}", flush=True)
+            yield found
 
 
 def times_of(shop: "course_check.Workshop", lesson: Lesson) -> dict[str, float]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 
 from .folder import Folder, wrong
-from .runner import environment, last_line, place_of
+from .runner import last_line, place_of, run_python
 from .series import Lesson
 from .trying import load
 
@@ -42,16 +42,7 @@ def attempt(folder: Folder, lesson: Lesson, solution: Path) -> tuple[str, str]:
     test = lesson.folder / "exercise" / "test.py"
     files = [str(path.resolve()) for path in (test, solution, folder.package)]
     try:
-        done = subprocess.run(
-            [sys.executable, "-m", "buildgpt.course.exercise", *files],
-            cwd=folder.path,
-            env=environment(),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=SECONDS,
-        )
+        done = run_python(["-m", "buildgpt.course.exercise", *files], folder.path, SECONDS)
     except subprocess.TimeoutExpired:
         return f"it has no end within {SECONDS:.0f} s", ""
     if done.returncode:

@@ -296,6 +296,22 @@ def last_line(text: str) -> str:
     return next((line for line in reversed(text.splitlines()) if line.strip()), "")
 
 
+def run_python(
+    words: list[str], folder: Path, seconds: float
+) -> "subprocess.CompletedProcess[str]":
+    """What a Python process in a learner's folder says; TimeoutExpired if it does not end."""
+    return subprocess.run(
+        [sys.executable, *words],
+        cwd=folder,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        timeout=seconds,
+    )
+
+
 def environment() -> dict[str, str]:
     """This package's code, one thread, the same hashes each time."""
     source = str(Path(__file__).parents[2])

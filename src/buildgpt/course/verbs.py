@@ -20,7 +20,8 @@ from . import prose, warm_up
 from .checking import top_level
 from .folder import Folder, place_data, wrong
 from .handing import hand_over, same_code
-from .runner import Outcome, check_folder, environment, last_line
+from .patches import Tree
+from .runner import Outcome, check_folder, environment, last_line, run_python
 from .series import Series, Step, write_tree
 
 RUNGS = ("a question", "the place", "the shape of the code")
@@ -56,10 +57,10 @@ class Handed:
     failed: str = ""  # why all of it was taken back
 
 
-def planned(folder: Folder, step: Step) -> tuple[Handed, dict[str, str]]:
+def planned(folder: Folder, step: Step, theirs: Tree) -> tuple[Handed, Tree]:
     """What handing a step over would do: what it leaves to them, and their files with it."""
     before, after = folder.series.tree(step.index), folder.series.tree(step.index + 1)
-    theirs, handed, written = folder.code(), Handed([], [], []), {}
+    handed, written = Handed([], [], []), {}
     for path in step.patch.files:
         try:
             merged = hand_over(theirs.get(path, ""), before.get(path, ""), after[path])
@@ -77,7 +78,7 @@ def left_to_them(folder: Folder) -> list[str]:
     if not folder.step or folder.step.kind != "take":
         return []
     try:
-        handed, _ = planned(folder, folder.step)
+        handed, _ = planned(folder, folder.step, folder.code())
     except load_core().config.UserError:  # it is no Python; the checks say that
         return []
     return [*handed.own, *handed.lacking]
@@ -86,9 +87,9 @@ def left_to_them(folder: Folder) -> list[str]:
 def take(folder: Folder, step: Step) -> Handed:
     """Put a step into their code; what cannot be imported afterwards is taken back."""
     before = folder.series.tree(step.index)
-    handed, written = planned(folder, step)
-    folder.keep_present()
     theirs, there = folder.code(), folder.contents(step.patch.files)
+    handed, written = planned(folder, step, theirs)
+    folder.keep_present()
     differs = any(not same_code(text, before.get(path, "")) for path, text in theirs.items())
     # What could not be imported before cannot tell whether the step fits.
     tells = differs and not unimportable(folder, [path for path in written if path in theirs])
@@ -134,18 +135,9 @@ def take_back(folder: Folder, there: dict[str, bytes], paths: list[str]) -> None
 def unimportable(folder: Folder, paths: list[str]) -> str:
     """Why one of these files of theirs cannot be imported; "" if all can."""
     modules = [folder.place(path).removesuffix(".py").replace("/", ".") for path in paths]
-    command = [sys.executable, "-c", f"import {', '.join(modules)}" if modules else ""]
+    command = ["-c", f"import {', '.join(modules)}" if modules else ""]
     try:
-        done = subprocess.run(
-            command,
-            cwd=folder.path,
-            env=environment(),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=PEEK_SECONDS,
-        )
+        done = run_python(command, folder.path, PEEK_SECONDS)
     except subprocess.TimeoutExpired:
         return f"importing it does not end within {PEEK_SECONDS} s"
     return last_line(done.stderr) if done.returncode else ""
