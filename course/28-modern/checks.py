@@ -273,3 +273,10 @@ def capped(mine):
             parameter.mul_(20)
     largest = model(ids).abs().max().item()
     expect(largest <= 30, f"{largest:.4g}", "at most 30", "the largest logit, huge weights")
+
+
+@check("a switch of which nothing is said is on", step="softcap")
+def on(mine):
+    config = mine.ModernConfig()
+    for name in ("rotary", "rms_norm", "relu2", "qk_norm", "softcap"):
+        equal(getattr(config, name, None), True, given=f"ModernConfig().{name}")
