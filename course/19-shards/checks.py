@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from buildgpt.course.checking import check, equal, expect, refused, small_trainer
+from buildgpt.course.checking import check, equal, expect, refused, small_trainer, works
 
 TOKENS = [50256, 0, 1, 255, 256, 65535, 7]
 
@@ -44,6 +44,14 @@ def heads(mine):
         found = bytes(mine.header(count))
         equal(len(found), 1024, given=f"bytes of header({count})")
         equal(found.hex(), shard([], count=count).hex(), given=f"header({count})")
+
+
+@check("a vocabulary that does not fit into two bytes is refused", step="header")
+def fits(mine):
+    with works("check_vocabulary(65536), whose largest id is 65535"):
+        mine.check_vocabulary(65536)
+    with refused("check_vocabulary(65537), whose largest id is 65536"):
+        mine.check_vocabulary(65537)
 
 
 @check("a shard's tokens are what stands in it", step="open")

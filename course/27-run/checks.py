@@ -333,6 +333,10 @@ def moved(mine):
         same_end(mine, place, "one", "two", "8 steps, and 5, then 3 on another machine")
         copies = [path.name for path in mine.find_checkpoints(bucket / "two")]
         equal(copies[-1], "step_000008", given="the newest copy in the end")
+        causes = ["what the run writes after its last checkpoint is not copied"]
+        for copy in [path for path in (bucket / "two").glob("[!.]*") if path.is_file()]:
+            same = copy.read_bytes() == (place / "runs" / "two" / copy.name).read_bytes()
+            expect(same, "an older one", "as the run's", f"{copy.name} of the mirror", causes)
 
 
 @check("a mirror that cannot be written is told before the first step", step="elsewhere")
