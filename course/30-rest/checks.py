@@ -1,11 +1,21 @@
 """What holds for a modern model with everything switched on, and for each part of the rest."""
 
+import contextlib
 import dataclasses
+import io
 import math
 import tempfile
 from pathlib import Path
 
-from buildgpt.course.checking import check, equal, expect, lively, near, refused
+from buildgpt.course.checking import (
+    check,
+    equal,
+    expect,
+    lively,
+    near,
+    recipe_folder,
+    refused,
+)
 
 SMALL = {"layers": 4, "heads": 2, "width": 16, "context": 12, "vocab_size": 11}
 END = 10  # the end of text is the last id
@@ -81,6 +91,18 @@ def cached(mine):
             causes = ["the token before the newest one is not known: ids are not kept"]
             given = f"12 tokens, {cut} at once and then one by one"
             expect(off < 1e-5, f"{off:.3g} off", "the same logits", given, causes)
+
+
+@check("at most three embeddings of values, each for a low and a high layer", step="shortcuts")
+def values(mine):
+    for layers, tables in ((1, 0), (2, 1), (4, 2), (8, 3)):
+        config = mine.ModelConfig(**(SMALL | {"architecture": "modern", "layers": layers}))
+        counts = [
+            mine.build(config, mine.ModernConfig(value_embeddings=on)).parameter_count()
+            for on in (True, False)
+        ]
+        given = f"embeddings of values, 11 x 16 each, of {layers} layers"
+        equal((counts[0] - counts[1]) // 176, tables, given=given)
 
 
 @check("every pair has a row, and its own where there are enough", step="bigrams")
@@ -162,3 +184,47 @@ def alike(mine):
     other.load_state_dict(model.state_dict())
     off = (other(ids) - model(ids)).abs().max().item()
     expect(off < 1e-12, f"{off:.3g} off", "the same logits", "build_like, with the same weights")
+
+
+@check("a run is opened with all that it had, at any of its checkpoints", step="open")
+def opened_again(mine):
+    import torch
+
+    model = SMALL | {"architecture": "'modern'", "vocab_size": 257}
+    train = {"tokens_per_step": 24, "steps": 2, "checkpoint_every": 1, "warmup_steps": 0}
+    with recipe_folder(mine, b"To be, or not to be. " * 20, model, train) as place:
+        words = [str(place / "tiny.toml"), "--runs", str(place / "runs"), "--name", "one"]
+        with contextlib.redirect_stdout(io.StringIO()):
+            equal(mine.main(words) or 0, 0, given="the status of a training")
+        folder = mine.find_run("one", place / "runs")
+        for step in (1, 2):
+            run = mine.load_run(folder, step)
+            saved = mine.read_tensors(
+                folder / "checkpoints" / f"step_{step:06d}", "model.safetensors"
+            )
+            same = all(
+                torch.equal(saved[name], own) for name, own in run.model.state_dict().items()
+            )
+            given = f"load_run, step {step} of 2"
+            expect(same, "other weights", "those of the checkpoint", given)
+            equal((run.step, run.model.training), (step, False), given=f"{given}: step, training")
+            equal(run.recipe.train.steps, 2, given=f"{given}: its recipe")
+            equal(run.tokenizer.encode("be"), [98, 101], given=f"{given}: its tokenizer")
+        equal(mine.load_run(folder).step, 2, given="the step of load_run, where none is named")
+        with refused("load_run of step 7 of 2"):
+            mine.load_run(folder, 7)
+
+
+@check("a modern model goes out and comes back, with its switches", step="everywhere")
+def exported(mine):
+    import torch
+
+    config = mine.ModelConfig(**(SMALL | {"architecture": "modern", "vocab_size": 257}))
+    model = mine.build(config, mine.ModernConfig(bigrams=False, windows=False))
+    model, ids = lively(model, 0.3).float(), torch.tensor([[84, 111, 256, 98, 101]])
+    with tempfile.TemporaryDirectory() as name:
+        mine.export_folder(model, mine.ByteTokenizer(), Path(name) / "out")
+        again, _ = mine.import_folder(Path(name) / "out")
+    equal(again.switches, model.switches, given="the switches of what came back")
+    same = (again(ids) == model(ids)).all()
+    expect(same, "others", "the same bits", "logits, out and in again")
