@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from browsing import launched
 from hypothesis import settings
 
 from buildgpt import api
@@ -165,3 +166,9 @@ def cli(environment: dict[str, str], tmp_path: Path):
         )
 
     return cli
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with launched() as chromium:
+        yield chromium

@@ -1,10 +1,8 @@
 """The site, built and used in a real browser."""
 
-import contextlib
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -13,21 +11,16 @@ from itertools import cycle, pairwise
 from pathlib import Path
 
 import pytest
+from browsing import LEAST_CONTRAST, LOOKS, needs_browser, opened
 
 from buildgpt.course import curves, gallery, owners, prose, zoo
 from buildgpt.course.series import Series, write_tree
 
 ROOT = Path(__file__).parent.parent
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
-QUIET = ["--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
-QUIET += ["--disable-component-update", "--disable-sync"]
-LOOKS = (Path(__file__).parent / "looks.js").read_text(encoding="utf-8")
-LEAST_CONTRAST = 4.5  # WCAG 2.2, 1.4.3: of text, for all to read
 EACH_KIND = ("index", "course/index", "course/03-bigram", "course/06-head", "slider", "gallery")
 EACH_KIND += ("search", "glossary")
 
 sphinx = pytest.importorskip("sphinx", reason="needs the extra `site`")
-needs_browser = pytest.mark.skipif(not CHROMIUM, reason="needs Chromium")
 
 
 @pytest.fixture(scope="module")
@@ -41,35 +34,10 @@ def site(tmp_path_factory):
     return target
 
 
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs the extra `site`")
-    sandbox = [] if os.name == "nt" or os.getuid() else ["--no-sandbox"]
-    with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=[*QUIET, *sandbox])
-        yield chromium
-        chromium.close()
-
-
-@contextlib.contextmanager
-def opened(site, browser, **options):
-    """A tab; what it asks for and complains of is looked at in the end."""
-    asked, complaints = [], []
-    context = browser.new_context(**options)
-    tab = context.new_page()
-    tab.on("request", lambda request: asked.append(request.url))
-    tab.on("console", lambda said: complaints.append(f"{tab.url}: {said.type} {said.text}"))
-    tab.on("pageerror", lambda error: complaints.append(f"{tab.url}: {error}"))
-    yield tab
-    context.close()
-    assert [url for url in asked if not url.startswith((site.as_uri(), "data:"))] == []
-    assert complaints == []
-
-
 @pytest.fixture
 def visit(site, browser):
     """visit("course/01-bytes.html", width=360) opens a page."""
-    with opened(site, browser, permissions=["clipboard-read", "clipboard-write"]) as tab:
+    with opened(browser, site.as_uri(), permissions=["clipboard-read", "clipboard-write"]) as tab:
 
         def visit(page: str, width: int = 1280, scheme: str = "light"):
             tab.set_viewport_size({"width": width, "height": 800})
@@ -83,7 +51,7 @@ def visit(site, browser):
 @pytest.fixture
 def small(site, browser):
     """A tab whose screenshots are half as wide and high as its pages, and which knows looks.js."""
-    with opened(site, browser, device_scale_factor=0.5) as tab:
+    with opened(browser, site.as_uri(), device_scale_factor=0.5) as tab:
         tab.add_init_script(LOOKS)
         yield tab
 

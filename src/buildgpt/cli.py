@@ -99,6 +99,7 @@ def close_demo(runs: Path, name: str) -> None:
         )
         for words, effect in (
             (f'sample {name}{where} "JULIET:"', "let it say more"),
+            (f"play {name}{where}", "in the browser"),
             (f"eval {name}{where}", "measure it"),
             ("prepare FILE --out data/mine", "take your own text"),
         ):
@@ -277,6 +278,27 @@ def say_as_it_comes(model: api.Loaded, prompt: str, wishes: dict[str, Any]) -> N
     for piece in model.stream(prompt, **wishes):
         print(piece, end="", flush=True)
     print()
+
+
+@app.command()
+def play(
+    run: RunName,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
+    host: Annotated[str, typer.Option(help="0.0.0.0: for others, too; no password.")] = "127.0.0.1",
+    show: Annotated[bool, typer.Option("--open", help="Open a browser there.")] = False,
+    step: Step = None,
+    runs: Runs = api.RUNS,
+    code: Code = None,
+) -> None:
+    """Play with a run in the browser: write, let it go on, see what may come next and how likely.
+
+    RUN may also be a Hugging Face folder or hf:owner/name. The page's questions may be asked by
+    programs, too: POST /api/continue and /api/next.
+    """
+    from .playground.server import serve
+
+    with core_for("play", code) as core:
+        serve(api.load(run, step, runs, core), host, port, show)
 
 
 @app.command("eval")

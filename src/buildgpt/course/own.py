@@ -34,6 +34,8 @@ NEEDS = {
     "train": "config.load_recipe config.check_run_name config.write_text runtime.choose_device"
     " runlog.locked runlog.read_state train.main",
     "sample": f"{LOADS} generate.Sampling generate.continue_text generate.stream_text",
+    "play": f"{LOADS} generate.Sampling generate.stream_text generate.probabilities"
+    " generate.next_logits",
     "eval": f"{LOADS} config.DataConfig data.Corpus evaluate.evaluate runtime.start_runtime"
     " runlog.known hellaswag.hellaswag hellaswag.read_hellaswag",
     "report": "config.load_recipe config.require config.Recipe config.write_text"
