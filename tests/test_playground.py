@@ -5,12 +5,16 @@ import http.client
 import json
 import math
 import os
+import queue
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
+import time
+import webbrowser
 from pathlib import Path
 
 import pytest
@@ -18,9 +22,10 @@ import torch
 from browsing import LEAST_CONTRAST, LOOKS, needs_browser, opened
 
 from buildgpt import api
+from buildgpt.course import own
 from buildgpt.course.series import CORE
 from buildgpt.playground.player import Player
-from buildgpt.playground.server import Playground
+from buildgpt.playground.server import Playground, serve
 
 SOURCE = Path(__file__).parent.parent / "src"
 
@@ -31,9 +36,10 @@ def loaded(trained):
 
 
 @contextlib.contextmanager
-def serving(loaded):
+def serving(loaded, host="127.0.0.1"):
     """A playground on a free port."""
-    with Playground(Player(loaded), "127.0.0.1", 0) as playground:
+    with Playground(host, 0) as playground:
+        playground.player = Player(loaded)
         thread = threading.Thread(target=playground.serve_forever, args=(0.01,))
         thread.start()
         try:
@@ -85,6 +91,7 @@ def test_it_says_what_is_loaded(ask, loaded):
 def test_a_text_goes_on_as_sample_has_it(ask, loaded, wish):
     wish = {"max_tokens": 40, "seed": 5} | wish
     status, headers, body = ask("POST", "/api/continue", {"text": "the cat"} | wish)
+    assert headers["X-Content-Type-Options"] == "nosniff"
     *pieces, end = [json.loads(line) for line in body.splitlines()]
     assert (status, headers["Content-Type"]) == (200, "application/x-ndjson")
     text = "".join(piece["text"] for piece in pieces)
@@ -124,7 +131,7 @@ def test_broken_weights_are_told_and_do_not_end_it(ask, loaded):
     try:
         loaded.__dict__.pop("decoder", None)
         weight.data.fill_(float("nan"))
-        assert "weights" in refusal(ask("POST", "/api/next", {"text": "a"}), 400)
+        assert "weights are broken" in refusal(ask("POST", "/api/next", {"text": "a"}), 400)
         lines = ask("POST", "/api/continue", {"text": "a"})[2].splitlines()
         assert "weights" in json.loads(lines[-1])["error"]
     finally:
@@ -142,6 +149,9 @@ def test_broken_weights_are_told_and_do_not_end_it(ask, loaded):
         ({"top_p": 3}, "top-p = 3"),
         ({"temperature": -1}, "temperature = -1"),
         ({"temperature": float("nan")}, "temperature"),
+        ({"temperature": float("inf")}, "temperature = inf"),
+        ({"temperature": 10**400}, "temperature = 1000"),
+        ({"seed": 2**70}, "seed = 1180591620717411303424"),
         ({"max_tokens": 1.5}, "max_tokens = 1.5"),
         ({"max_tokens": True}, "max_tokens = True"),
         ({"text": 5}, "text = 5"),
@@ -153,6 +163,10 @@ def test_broken_weights_are_told_and_do_not_end_it(ask, loaded):
 @pytest.mark.parametrize("path", ["/api/continue", "/api/next"])
 def test_what_cannot_be_meant_is_refused_in_a_sentence(ask, path, asked, named):
     assert named in refusal(ask("POST", path, asked), 400)
+
+
+def test_a_top_p_that_is_nothing_in_fp32_is_told(ask):
+    assert "too small" in refusal(ask("POST", "/api/next", {"top_p": 1e-50}), 400)
 
 
 def test_what_is_no_request_is_refused(ask):
@@ -174,10 +188,22 @@ def test_other_sites_cannot_ask(ask):
             {"Origin": "null"},
             {"Origin": "http://localhost:1"},
             {"Host": "elsewhere.example", "Origin": "http://elsewhere.example"},
+            {"Host": "[::1"},
+            {"Host": "[abc]:80"},
         ):
             assert "own page" in refusal(ask(verb, path, {}, **headers), 403)
     own = {"Host": "localhost:5", "Origin": "http://localhost:5"}
     assert ask("POST", "/api/next", {}, **own)[0] == 200
+
+
+def test_where_others_may_ask_it_is_by_names_that_are_this_machines(loaded):
+    here = socket.gethostname()
+    with serving(loaded, "0.0.0.0") as playground:
+        assert playground.address == f"http://{here}:{playground.server_port}/"
+        for name in ("localhost", "127.0.0.1", "192.168.1.7", here, f"{here}.local"):
+            assert playground.knows(name)
+        for name in ("elsewhere.example", f"{here}.example", "1.2.3.4.example"):
+            assert not playground.knows(name)
 
 
 def test_the_page_may_load_nothing_from_elsewhere(ask):
@@ -188,6 +214,49 @@ def test_the_page_may_load_nothing_from_elsewhere(ask):
 
 
 # Who goes, and who waits.
+
+
+def together(*threads):
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+
+
+def test_two_who_ask_at_once_have_their_turns_and_their_own_texts(loaded, monkeypatch):
+    """Never are two inside the model, and each gets what it would have got alone."""
+    generate, inside, most, found = loaded.core.generate, [], [], {}
+    original = generate.next_logits
+
+    def watched(*arguments):
+        inside.append(1)
+        most.append(len(inside))
+        time.sleep(0.001)
+        inside.pop()
+        return original(*arguments)
+
+    monkeypatch.setattr(generate, "next_logits", watched)
+    player, meet = Player(loaded), threading.Barrier(2)
+
+    def asking(text, seed):
+        _, sampling = player.wishes({"max_tokens": 40, "seed": seed})
+        meet.wait(60)
+        found[text] = "".join(line.get("text", "") for line in player.go_on(text, sampling))
+
+    texts = {"the cat": 5, "a mat": 6}
+    together(*(threading.Thread(target=asking, args=words) for words in texts.items()))
+    assert max(most) == 1
+    monkeypatch.undo()
+    for text, seed in texts.items():
+        assert found[text] == loaded.continuations(text, max_tokens=40, seed=seed)[0]
+
+
+def test_one_who_reads_nothing_leaves_the_model_to_others(loaded):
+    player = Player(loaded)
+    text, sampling = player.wishes({"text": "the", "max_tokens": 100})
+    unread = player.go_on(text, sampling)
+    next(unread)
+    assert player.turn.acquire(timeout=60)
 
 
 def test_one_who_has_gone_leaves_the_model_to_the_next(loaded, monkeypatch):
@@ -277,6 +346,57 @@ def test_the_command_plays_until_ctrl_c_also_with_a_learners_package(trained, tm
     assert process.returncode == 0
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Ctrl-C is no signal that can be sent there")
+def test_ctrl_c_in_the_middle_of_an_answer_ends_it_quietly(trained):
+    process, port = started(trained, "--port", 0)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection.request("POST", "/api/continue", json.dumps({"max_tokens": 10**6, "seed": 1}))
+    answer = connection.getresponse()
+    for _ in range(3):
+        answer.readline()
+    silent = socket.create_connection(("127.0.0.1", port))  # it is not waited for
+    time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=20)[1] == ""
+    assert process.returncode == 0
+    silent.close()
+
+
+def test_an_error_in_a_learners_package_is_one_sentence(trained, tmp_path, monkeypatch):
+    """Such as `core_for` makes, which needs no package of theirs to be imported here."""
+    explained = own.mistake("ZeroDivisionError: oops; in gpt/generate.py, line 7", 1)
+    player = Player(api.load(trained), lambda error: explained)
+    monkeypatch.setattr(player, "next_tokens", lambda *_: 1 / 0)
+    with Playground("127.0.0.1", 0) as playground:
+        playground.player = player
+        thread = threading.Thread(target=playground.handle_request)
+        thread.start()
+        connection = http.client.HTTPConnection(*playground.server_address, timeout=60)
+        connection.request("POST", "/api/next", "{}")
+        answer = connection.getresponse()
+        assert (answer.status, json.loads(answer.read())) == (400, {"error": str(explained)})
+        thread.join()
+
+
+def test_a_host_that_is_none_is_told(trained, say):
+    for host in ("nowhere.invalid", "\u00e9..x"):
+        said = say("play", trained, "--port", 0, "--host", host)
+        assert (said.status, said.err.count("\n")) == (2, 1)
+        assert "--host" in said.err
+
+
+def test_who_opens_it_to_others_is_told_so_and_a_browser_is_opened(loaded, monkeypatch, capsys):
+    shown = queue.Queue()
+    monkeypatch.setattr(webbrowser, "open", shown.put)
+    with Playground("0.0.0.0", 0) as playground:
+        monkeypatch.setattr(playground, "serve_forever", lambda: None)
+        serve(playground, Player(loaded), show=True)
+        assert shown.get(timeout=60) == playground.address
+    said = capsys.readouterr()
+    assert "no password" in said.err
+    assert playground.address in said.out
+
+
 def test_a_package_that_has_not_come_that_far_is_told_so(trained, tmp_path, say):
     folder = tmp_path / "gpt"
     folder.mkdir()
@@ -327,9 +447,67 @@ def test_the_page_writes_on_and_takes_back(tab, loaded):
     more = loaded.continuations("the cat", seed=7)[0]
     assert page.input_value("#text") == "the cat" + more
     assert page.inner_text("#said").startswith(f"{len(more)} tokens, ")
+    page.click("#text")
+    page.keyboard.press("Control+End")
+    page.keyboard.type(" on")
     page.click("#back")
     assert page.input_value("#text") == "the cat"
     assert page.is_disabled("#back")
+    page.click("#forth")
+    assert page.input_value("#text") == "the cat" + more + " on"
+    assert page.is_disabled("#forth")
+
+
+@needs_browser
+@pytest.mark.parametrize("way", ["button", "Escape"])
+def test_an_answer_can_be_stopped(tab, loaded, monkeypatch, way):
+    generate = loaded.core.generate
+
+    def endless(*_):
+        while True:
+            time.sleep(0.01)
+            yield "so "
+
+    monkeypatch.setattr(generate, "stream_text", endless)
+    page = tab()
+    page.focus("#go")
+    page.keyboard.press("Enter")
+    page.locator("#stop:enabled").wait_for()
+    page.wait_for_timeout(100)
+    page.focus("#text")
+    page.keyboard.type("not now")
+    page.click("#stop") if way == "button" else page.keyboard.press("Escape")
+    page.locator("#said", has_text="stopped").wait_for()
+    assert re.fullmatch("(so )+", page.input_value("#text"))
+    assert page.is_disabled("#stop")
+
+
+@needs_browser
+def test_while_the_next_ones_are_asked_for_the_last_ones_cannot_be_chosen(tab, loaded, monkeypatch):
+    """And however fast somebody types, there is one question at a time."""
+    generate, asked = loaded.core.generate, []
+    original = generate.next_logits
+
+    def slow(*arguments):
+        asked.append(1)
+        time.sleep(0.5)
+        return original(*arguments)
+
+    page = tab()
+    page.locator("#next[aria-busy=false]").wait_for()
+    monkeypatch.setattr(generate, "next_logits", slow)
+    first = page.locator("#next button").first
+    letter = first.get_attribute("data-text")
+    first.click()
+    first.click()
+    first.click()
+    assert page.input_value("#text") == letter
+    page.focus("#text")
+    for key in "the cat sat":
+        page.keyboard.type(key)
+        page.wait_for_timeout(210)
+    page.locator("#next[aria-busy=false]").wait_for()
+    assert len(asked) <= 8  # of twelve texts
 
 
 @needs_browser
@@ -350,6 +528,11 @@ def test_a_token_is_written_by_the_keyboard(tab, loaded):
 @needs_browser
 def test_what_goes_wrong_is_said_on_the_page(tab):
     page = tab()
+    page.fill("#seed", "1.5")
+    page.click("#go")
+    page.locator("#said.wrong", has_text="seed = 1.5").wait_for()
+    page.locator("#next[aria-busy=false]").wait_for()
+    assert "seed = 1.5" in page.inner_text("#said")
     page.fill("#text", "\u2603")
     page.locator("#said.wrong", has_text="\u2603").wait_for()
     page.fill("#text", "the")

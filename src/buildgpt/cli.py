@@ -17,7 +17,7 @@ from rich.console import Console
 from . import __version__, api
 from .core import Core, load_core
 from .course.commands import app as course
-from .course.own import core_for, train_early
+from .course.own import core_for, explainer, train_early
 from .program import program_name
 
 app = typer.Typer(
@@ -295,10 +295,12 @@ def play(
     RUN may also be a Hugging Face folder or hf:owner/name. The page's questions may be asked by
     programs, too: POST /api/continue and /api/next.
     """
-    from .playground.server import serve
+    from .playground.player import Player
+    from .playground.server import listen, serve
 
-    with core_for("play", code) as core:
-        serve(api.load(run, step, runs, core), host, port, show)
+    with core_for("play", code) as core, listen(core, host, port) as playground:
+        loaded = api.load(run, step, runs, core)
+        serve(playground, Player(loaded, explainer("play", code)), show)
 
 
 @app.command("eval")

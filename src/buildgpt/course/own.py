@@ -9,7 +9,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -73,6 +73,14 @@ def core_for(verb: str, code: Path | None) -> Iterator[Core]:
         yield core
     except Exception as error:
         raise translated(error, package, verb) from error
+
+
+def explainer(verb: str, code: Path | None) -> Callable[[Exception], Exception]:
+    """What makes a sentence, as `core_for` does, of an error in the package of a folder."""
+    if code is None:
+        return lambda error: error
+    package = find_package(code)
+    return lambda error: translated(error, package, verb)
 
 
 def train_early(code: Path | None, words: list[str], beside: list[str]) -> int | None:

@@ -3,7 +3,7 @@
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -19,13 +19,19 @@ KINDS: dict[str, type | tuple[type, ...]] = {
     "seed": int,
 }
 SHOWN = 10  # of the tokens that may come next
+LARGEST = 2**63  # number
 
 
 class Player:
-    """A loaded model that is asked by several threads, one after the other."""
+    """A loaded model that is asked by several threads, one token after the other.
 
-    def __init__(self, loaded: Loaded) -> None:
-        self.loaded = loaded
+    `explain` makes a sentence for the user of an error in the model's code, where it can.
+    """
+
+    def __init__(
+        self, loaded: Loaded, explain: Callable[[Exception], Exception] = lambda error: error
+    ) -> None:
+        self.loaded, self.explain = loaded, explain
         self.turn = threading.Lock()
 
     def about(self) -> dict[str, Any]:
@@ -48,7 +54,8 @@ class Player:
                 name in KINDS, f"{name!r} is nothing to ask for; there are {', '.join(KINDS)}"
             )
             right = isinstance(value, KINDS[name]) and not isinstance(value, bool)
-            config.require(right, f"{name} = {value!r} is of the wrong kind")
+            right = right and (isinstance(value, str) or abs(value) < LARGEST or value != value)
+            config.require(right, f"{name} = {str(value)[:40]} is of the wrong kind or size")
         rest = {"seed": int.from_bytes(os.urandom(4))} | asked
         text = rest.pop("text", "")
         # Half a character, which JSON can spell and no tokenizer can read.
@@ -57,44 +64,56 @@ class Player:
         return text, self.loaded.sampling(**rest)
 
     def go_on(self, text: str, sampling: Any) -> Iterator[dict[str, Any]]:
-        """Yield {"text"} piece by piece, in the end {"tokens", "seconds", "seed"}: tokens are
-        those that the tokenizer counts in the pieces, seconds those since the first was asked for.
+        """Yield {"text"} piece by piece, in the end {"tokens", "seconds", "seed"}: tokens are the
+        pieces but the last, which only ends a character; seconds are those since the beginning.
 
-        One who stops asking leaves the model to the next.
+        Whoever asks for a piece has the model for that long; it waits for nobody who reads.
         """
-        loaded, pieces = self.loaded, []
+        loaded, begun, count = self.loaded, time.perf_counter(), 0
         with self.turn:
-            begun = time.perf_counter()
             model = loaded.decoder_for(sampling)
-            for piece in loaded.core.generate.stream_text(model, loaded.tokenizer, text, sampling):
-                pieces.append(piece)
-                yield {"text": piece}
-            seconds = time.perf_counter() - begun
-        tokens = len(loaded.tokenizer.encode("".join(pieces)))
-        yield {"tokens": tokens, "seconds": round(seconds, 3), "seed": sampling.seed}
+        pieces = iter(loaded.core.generate.stream_text(model, loaded.tokenizer, text, sampling))
+        while (piece := self.one_of(pieces)) is not None:
+            count += 1
+            yield {"text": piece}
+        seconds = round(time.perf_counter() - begun, 3)
+        yield {"tokens": max(count - 1, 0), "seconds": seconds, "seed": sampling.seed}
 
-    @torch.inference_mode()
+    def one_of(self, pieces: Iterator[str]) -> str | None:
+        """The next one; None after the last."""
+        with self.turn:
+            return next(pieces, None)
+
     def next_tokens(self, text: str, sampling: Any) -> list[dict[str, Any]]:
         """The likeliest next tokens: `id`, `text`, `probability` as the model has it, and `share`,
         with which it is drawn after temperature, top-k and top-p."""
-        core, tokenizer = self.loaded.core, self.loaded.tokenizer
+        tokenizer = self.loaded.tokenizer
         ids = tokenizer.encode(text) or [tokenizer.end_of_text]
-        with self.turn:
-            model = self.loaded.decoder_for(sampling)
-            device = self.loaded.model.token_embedding.weight.device
-            row = torch.tensor([ids[-self.loaded.model.config.context :]], device=device)
-            logits = core.generate.next_logits(model, row, model.new_cache()).float().cpu()
-        if logits.isnan().any():
-            raise core.config.UserError("the model gives no numbers: its weights are broken")
-        plain = core.generate.probabilities(logits, self.loaded.sampling(temperature=1.0))[0]
-        share = core.generate.probabilities(logits, sampling)[0]
-        likeliest = plain.topk(min(SHOWN, len(plain))).indices.tolist()
-        return [
-            {
-                "id": i,
-                "text": "" if i == tokenizer.end_of_text else tokenizer.decode([i]),
-                "probability": float(plain[i]),
-                "share": float(share[i]),
-            }
-            for i in likeliest
-        ]
+        with self.turn, torch.inference_mode():
+            plain, share = self.chances(ids, sampling)
+            likeliest = plain.topk(min(SHOWN, len(plain))).indices.tolist()
+            return [
+                {
+                    "id": i,
+                    "text": "" if i == tokenizer.end_of_text else tokenizer.decode([i]),
+                    "probability": float(plain[i]),
+                    "share": float(share[i]),
+                }
+                for i in likeliest
+            ]
+
+    def chances(self, ids: list[int], sampling: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        """Of each id to be next, (V,): as the model has it, and as it is drawn."""
+        core, model = self.loaded.core, self.loaded.decoder_for(sampling)
+        device = self.loaded.model.token_embedding.weight.device
+        row = torch.tensor([ids[-self.loaded.model.config.context :]], device=device)
+        logits = core.generate.next_logits(model, row, model.new_cache()).float().cpu()
+        plain, drawn = (
+            core.generate.probabilities(logits, wish)[0]
+            for wish in (self.loaded.sampling(temperature=1.0), sampling)
+        )
+        if (plain + drawn).isnan().any():
+            raise core.config.UserError(
+                "no token is left to draw: the model's weights are broken, or top-p is too small"
+            )
+        return plain, drawn

@@ -7,12 +7,15 @@
 
 A request may also hold max_tokens, temperature, top_k, top_p and seed. What is wrong is answered
 with {"error": "a sentence"}. A page of another site cannot ask: neither in its own name (Origin)
-nor under a name of its own that leads here (Host).
+nor under a name of its own that leads here (Host, "DNS rebinding").
 """
 
+import ipaddress
 import json
 import os
+import socket
 import sys
+import threading
 import traceback
 import webbrowser
 from collections.abc import Iterator
@@ -23,14 +26,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from buildgpt.api import Loaded
+from buildgpt.core import Core
 
 from .player import Player
 
 PAGE = Path(__file__).parent / "page.html"
 LOOPBACK = ("127.0.0.1", "localhost")
 LARGEST_REQUEST = 4_000_000  # bytes
-PATIENCE = 30.0  # seconds for a request to arrive
+PATIENCE = 30.0  # seconds for a request to arrive, and for an answer to be read
+GONE = (ConnectionError, TimeoutError)  # what one who has left leaves
 # The page needs nothing but itself.
 POLICY = (
     "default-src 'none'; connect-src 'self'; img-src data:;"
@@ -38,42 +42,82 @@ POLICY = (
 )
 
 
-def serve(loaded: Loaded, host: str, port: int, show: bool = False) -> None:
-    """Answer until Ctrl-C; `show` opens a browser. UsageError for a port that cannot be had."""
+def listen(core: Core, host: str, port: int) -> "Playground":
+    """A playground that has its port, and no player yet; UsageError where it cannot be had."""
     try:
-        playground = Playground(Player(loaded), host, port)
-    except (OSError, OverflowError) as error:
+        return Playground(host, port)
+    except (OSError, OverflowError, TypeError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise loaded.core.config.UsageError(
+        raise core.config.UsageError(
             f"{host}, port {port}, cannot be had: {reason}; choose another with --port or --host"
         ) from None
-    if host not in LOOPBACK:
+
+
+def serve(playground: "Playground", player: Player, show: bool = False) -> None:
+    """Answer until Ctrl-C; `show` opens a browser."""
+    playground.player = player
+    if playground.host not in LOOPBACK:
         print("whoever reaches this machine can use this; there is no password", file=sys.stderr)
-    print(f"{loaded.source} plays at {playground.address} until Ctrl-C", flush=True)
-    if show:
-        webbrowser.open(playground.address)
-    with playground, suppress(KeyboardInterrupt):
+    print(f"{player.loaded.source} plays at {playground.address} until Ctrl-C", flush=True)
+    if show:  # beside, as some browsers stay in the foreground
+        threading.Thread(target=webbrowser.open, args=(playground.address,), daemon=True).start()
+    with suppress(KeyboardInterrupt):
         playground.serve_forever()
 
 
 class Playground(ThreadingHTTPServer):
-    """Answers on host:port; port 0 takes a free one. OSError where that is taken."""
+    """Answers on host:port for its `player`; port 0 takes a free one. OSError if it is taken."""
 
     allow_reuse_address = os.name != "nt"  # Windows would let two have the same port
+    daemon_threads = False  # waited for in the end: Python must not leave while torch computes
+    player: Player
 
-    def __init__(self, player: Player, host: str, port: int) -> None:
-        self.player, self.host = player, host
+    def __init__(self, host: str, port: int) -> None:
+        self.host = host
+        self.connections: set[Any] = set()
         super().__init__((host, port), Handler)
+
+    def process_request(self, request: Any, address: Any) -> None:
+        self.connections.add(request)
+        super().process_request(request, address)
+
+    def shutdown_request(self, request: Any) -> None:
+        self.connections.discard(request)
+        super().shutdown_request(request)
+
+    def server_close(self) -> None:
+        """Hang up, so that nobody who reads or writes is waited for, and end."""
+        for connection in [*self.connections]:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+        super().server_close()
 
     @property
     def address(self) -> str:
         """Where a browser finds it."""
-        return f"http://{self.host}:{self.server_address[1]}/"
+        name = socket.gethostname() if self.host in ("", "0.0.0.0") else self.host
+        return f"http://{name}:{self.server_address[1]}/"
+
+    def knows(self, name: str) -> bool:
+        """Whether this machine goes by a name that somebody asked for: none that a stranger could
+        have led here."""
+        here = socket.gethostname()
+        if self.host in LOOPBACK:
+            return name in LOOPBACK
+        return name in (*LOOPBACK, self.host, here, f"{here}.local") or is_address(name)
 
     def handle_error(self, request: Any, address: Any) -> None:
         """A browser that has gone is no error."""
-        if not isinstance(sys.exception(), ConnectionError | TimeoutError):
+        if not isinstance(sys.exception(), GONE):
             super().handle_error(request, address)
+
+
+def is_address(name: str) -> bool:
+    """Whether a name is an address in numbers."""
+    try:
+        return bool(ipaddress.ip_address(name))
+    except ValueError:
+        return False
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -85,7 +129,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if not self.is_welcome():
             return
-        if self.path == "/":
+        if urlsplit(self.path).path == "/":
             self.send("text/html; charset=utf-8", PAGE.read_bytes())
         elif self.path == "/api/model":
             self.send_json(self.server.player.about())
@@ -110,13 +154,14 @@ class Handler(BaseHTTPRequestHandler):
             else:
                 player.loaded.tokenizer.encode(text)  # told before the answer has begun
                 self.send_lines(player.go_on(text, sampling))
-        except ConnectionError:
+        except GONE:
             raise
         except Exception as error:
             self.refuse(*self.blame(error))
 
     def blame(self, error: Exception) -> tuple[HTTPStatus, str]:
         """Whose mistake it is, and the sentence; of one in the code, the terminal says where."""
+        error = self.server.player.explain(error)
         if hasattr(error, "exit_status"):
             return HTTPStatus.BAD_REQUEST, str(error)
         traceback.print_exception(error)
@@ -126,9 +171,11 @@ class Handler(BaseHTTPRequestHandler):
     def is_welcome(self) -> bool:
         """Whether this comes from the playground's own page, or from no page at all."""
         host, origin = self.headers.get("Host", ""), self.headers.get("Origin")
-        named = urlsplit(f"//{host}").hostname or ""
-        ours = self.server.host not in LOOPBACK or named in ("", *LOOPBACK)
-        if ours and origin in (None, f"http://{host}"):
+        try:
+            named = urlsplit(f"//{host}").hostname
+        except ValueError:
+            named = "?"
+        if (not named or self.server.knows(named)) and origin in (None, f"http://{host}"):
             return True
         self.refuse(HTTPStatus.FORBIDDEN, "this playground answers its own page alone")
         return False
@@ -169,13 +216,11 @@ class Handler(BaseHTTPRequestHandler):
         try:
             for value in values:
                 self.wfile.write(json.dumps(value).encode() + b"\n")
-        except ConnectionError:
+        except GONE:
             raise
         except Exception as error:
             _, sentence = self.blame(error)
             self.wfile.write(json.dumps({"error": sentence}).encode() + b"\n")
-        finally:
-            values.close()  # type: ignore[attr-defined]  # leaves the model to the next
 
     def begin(self, kind: str, status: HTTPStatus) -> None:
         self.send_response(status)
