@@ -197,9 +197,9 @@ def test_other_sites_cannot_ask(ask):
 
 
 def test_where_others_may_ask_it_is_by_names_that_are_this_machines(loaded):
-    here = socket.gethostname()
     with serving(loaded, "0.0.0.0") as playground:
-        assert playground.address == f"http://{here}:{playground.server_port}/"
+        assert playground.address == f"http://{socket.gethostname()}:{playground.server_port}/"
+        here = socket.gethostname().lower()  # as a browser sends it
         for name in ("localhost", "127.0.0.1", "192.168.1.7", here, f"{here}.local"):
             assert playground.knows(name)
         for name in ("elsewhere.example", f"{here}.example", "1.2.3.4.example"):

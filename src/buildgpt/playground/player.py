@@ -19,7 +19,7 @@ KINDS: dict[str, type | tuple[type, ...]] = {
     "seed": int,
 }
 SHOWN = 10  # of the tokens that may come next
-LARGEST = 2**63  # number
+TOO_LARGE = 2**63  # and more, of any number
 
 
 class Player:
@@ -54,7 +54,7 @@ class Player:
                 name in KINDS, f"{name!r} is nothing to ask for; there are {', '.join(KINDS)}"
             )
             right = isinstance(value, KINDS[name]) and not isinstance(value, bool)
-            right = right and (isinstance(value, str) or abs(value) < LARGEST or value != value)
+            right = right and (isinstance(value, str) or abs(value) < TOO_LARGE or value != value)
             config.require(right, f"{name} = {str(value)[:40]} is of the wrong kind or size")
         rest = {"seed": int.from_bytes(os.urandom(4))} | asked
         text = rest.pop("text", "")

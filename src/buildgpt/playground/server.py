@@ -101,10 +101,10 @@ class Playground(ThreadingHTTPServer):
     def knows(self, name: str) -> bool:
         """Whether this machine goes by a name that somebody asked for: none that a stranger could
         have led here."""
-        here = socket.gethostname()
         if self.host in LOOPBACK:
             return name in LOOPBACK
-        return name in (*LOOPBACK, self.host, here, f"{here}.local") or is_address(name)
+        here = socket.gethostname().lower()
+        return name in (*LOOPBACK, self.host.lower(), here, f"{here}.local") or is_address(name)
 
     def handle_error(self, request: Any, address: Any) -> None:
         """A browser that has gone is no error."""
