@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -18,6 +19,7 @@ from rich.console import Console
 from buildgpt import chart, watch
 from buildgpt.gpt.config import Recipe, TrainConfig
 
+SOURCE = Path(watch.__file__).parents[1]
 RECIPE = Recipe(train=TrainConfig(steps=100, tokens_per_step=1024))
 
 
@@ -436,3 +438,32 @@ def test_ranks_that_are_told_to_stop_have_time_to_save(core, monkeypatch):
     assert "TORCH_ELASTIC_SHUTDOWN_TIMEOUT" not in alone
     monkeypatch.setenv("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "5")
     assert watch.environment(core, 8)["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] == "5"
+
+
+# What an editable installation of a package in two places does: a finder, and no place on sys.path.
+INSTALLED = """
+import importlib.util, sys
+
+class Finder:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name == "buildgpt":
+            folder = {source!r} + "/buildgpt"
+            places = {{"submodule_search_locations": [folder]}}
+            return importlib.util.spec_from_file_location(name, folder + "/__init__.py", **places)
+
+sys.meta_path.append(Finder)
+from buildgpt.cli import main
+main()
+"""
+
+
+def test_training_starts_wherever_the_package_was_installed(tiny):
+    place = tiny.parent
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    code = INSTALLED.format(source=str(SOURCE))
+    words = ["train", str(tiny), "--name", "x", "--set", "train.steps=2"]
+    command = [sys.executable, "-P", "-c", code, *words]
+    done = subprocess.run(command, cwd=place, env=env, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (place / "runs" / "x" / "state").read_text() == "DONE\n"

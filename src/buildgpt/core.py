@@ -4,7 +4,7 @@ Every tool takes its modules from `load_core`, so that it also runs a learner's 
 core a process: comparing two takes two processes.
 """
 
-import importlib
+import importlib.util
 import sys
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,13 @@ class Core:
     def is_ours(self) -> bool:
         """Whether it is this project's, and no learner's."""
         return self.package == OURS
+
+    @property
+    def folder(self) -> Path:
+        """Where its files are. An installation need not have that place among sys.path."""
+        found = importlib.util.find_spec(self.package)
+        assert found and found.submodule_search_locations  # as it is a package
+        return Path(found.submodule_search_locations[0]).resolve()
 
     def __getattr__(self, module: str) -> Any:
         if module.startswith("_"):

@@ -186,8 +186,7 @@ def environment(core: Core, ranks: int = 1) -> dict[str, str]:
     Several ranks share the processor's cores, unless OMP_NUM_THREADS says otherwise; told to stop,
     they get SAVE_SECONDS to save before torchrun kills them, which of itself gives them 30.
     """
-    roots = [str(Path(p).resolve()) for p in sys.path if p]
-    place = next(r for r in roots if (Path(r) / core.package.replace(".", "/")).is_dir())
+    place = str(core.folder.parents[core.package.count(".")])
     ours = str(Path(__file__).parents[1])  # profiling.py is there, whosever the core is
     places = dict.fromkeys([place, ours, *filter(None, [os.environ.get("PYTHONPATH")])])
     path = os.pathsep.join(places)
