@@ -1,5 +1,6 @@
 """Which changes pay: what is trained, how it is compared, that it goes on after a pause."""
 
+import importlib.util
 import json
 import math
 import statistics
@@ -355,7 +356,9 @@ def test_wrong_words_are_told(say, tiny, wrong):
 
 
 def test_without_matplotlib_characters_draw(core, tiny, runs, trainer, monkeypatch, capsys):
-    monkeypatch.setattr(showing.importlib.util, "find_spec", lambda name: None)
+    found = importlib.util.find_spec
+    without = lambda name: None if name == "matplotlib" else found(name)  # noqa: E731
+    monkeypatch.setattr(showing.importlib.util, "find_spec", without)
     results = tiny_ablation(core, tiny, runs)
     assert results["picture"] == ""
     capsys.readouterr()
