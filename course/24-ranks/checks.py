@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import io
 import json
 import tempfile
@@ -13,6 +14,7 @@ from buildgpt.course.checking import (
     expect,
     on_cpu,
     refused,
+    run_recipe,
     small_trainer,
     text_data,
 )
@@ -234,14 +236,7 @@ def folder_of(mine):
         lines += ["[data]", f"path = '{Path(data.path).as_posix()}'"]
         lines += [f"tokenizer = '{data.tokenizer}'"]
         (place / "tiny.toml").write_text("\n".join(lines), encoding="utf-8")
-
-        def run(*words):
-            said = io.StringIO()
-            with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-                start = [str(place / "tiny.toml"), "--runs", str(place / "runs"), *words]
-                return mine.main(start), said.getvalue()
-
-        yield place, run
+        yield place, functools.partial(run_recipe, mine, place)
 
 
 @check("a run keeps its whole recipe, and goes on by it", step="own")

@@ -18,6 +18,7 @@ from buildgpt.course.checking import (
     near,
     recipe_folder,
     refused,
+    run_recipe,
     small_trainer,
 )
 
@@ -155,10 +156,7 @@ def folder_of(mine, **train):
 
 def command(mine, place, name, *more):
     """The status of a command, and what it says."""
-    said = io.StringIO()
-    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-        start = [str(place / "tiny.toml"), "--runs", str(place / "runs"), "--name", name]
-        return mine.main([*start, *more]), said.getvalue()
+    return run_recipe(mine, place, "--name", name, *more)
 
 
 def weights(mine, place, name, step=8):

@@ -1,8 +1,6 @@
 """What holds for a modern model with everything switched on, and for each part of the rest."""
 
-import contextlib
 import dataclasses
-import io
 import math
 import tempfile
 from pathlib import Path
@@ -15,6 +13,7 @@ from buildgpt.course.checking import (
     near,
     recipe_folder,
     refused,
+    run_recipe,
 )
 
 SMALL = {"layers": 4, "heads": 2, "width": 16, "context": 12, "vocab_size": 11}
@@ -193,9 +192,7 @@ def opened_again(mine):
     model = SMALL | {"architecture": "'modern'", "vocab_size": 257}
     train = {"tokens_per_step": 24, "steps": 2, "checkpoint_every": 1, "warmup_steps": 0}
     with recipe_folder(mine, b"To be, or not to be. " * 20, model, train) as place:
-        words = [str(place / "tiny.toml"), "--runs", str(place / "runs"), "--name", "one"]
-        with contextlib.redirect_stdout(io.StringIO()):
-            equal(mine.main(words) or 0, 0, given="the status of a training")
+        equal(run_recipe(mine, place, "--name", "one")[0], 0, given="the status of a training")
         folder = mine.find_run("one", place / "runs")
         for step in (1, 2):
             run = mine.load_run(folder, step)

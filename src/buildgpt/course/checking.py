@@ -380,6 +380,15 @@ def recipe_folder(
         yield place
 
 
+def run_recipe(mine: Mine, place: Path, *words: str) -> tuple[int, str]:
+    """Train the recipe of such a folder into its runs/, by their command with these words; returns
+    its exit status and all that it said."""
+    said = io.StringIO()
+    with redirect_stdout(said), redirect_stderr(said):
+        start = [str(place / "tiny.toml"), "--runs", str(place / "runs")]
+        return mine.main([*start, *words]), said.getvalue()
+
+
 def command(mine: Mine, text: bytes, *settings: str) -> tuple[int, str, str]:
     """Run their command once, on a text and a small model, with these words after --set; returns
     its exit status and what it said on stdout and stderr."""
